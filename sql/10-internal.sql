@@ -1,0 +1,328 @@
+-- The private half: what the functions of the API need in the database. Everything stands in the
+-- schema pgbackground, which must not exist before, so that nothing that lies in wait is adopted.
+--
+-- Every name is schema-qualified and every operator is written OPERATOR(pg_catalog....): the bodies
+-- run with the caller's search_path, on which anybody may have put functions and operators.
+
+CREATE SCHEMA pgbackground;
+COMMENT ON SCHEMA pgbackground IS 'pg_background, private part: not called by users';
+
+-- One row: the key with which requests are signed. inner_key and outer_key are the key XORed with
+-- the two pads of HMAC (RFC 2104), so that HMAC-SHA256 is two calls of sha256().
+CREATE TABLE pgbackground.installation (
+  key_id    pg_catalog.uuid  NOT NULL,
+  inner_key pg_catalog.bytea NOT NULL,
+  outer_key pg_catalog.bytea NOT NULL
+);
+ALTER TABLE pgbackground.installation ENABLE ROW LEVEL SECURITY;
+COMMENT ON TABLE pgbackground.installation IS
+  'The key that signs requests to the proxy. Row level security without a policy hides it from everybody but its owner.';
+
+-- Rows on their way from a worker to the function that returns them: each row holds one chunk of
+-- one column. Rows belong to a transfer key that only the proxy and the reading function know.
+CREATE UNLOGGED TABLE pgbackground.transfer (
+  transfer_key pg_catalog.uuid NOT NULL,
+  chunk        integer NOT NULL,
+  col          integer NOT NULL,
+  vals         pg_catalog.text[] NOT NULL,
+  writer_pid   integer NOT NULL,
+  writer_start timestamp with time zone NOT NULL,
+  PRIMARY KEY (transfer_key, chunk, col)
+);
+ALTER TABLE pgbackground.transfer ALTER COLUMN vals SET STORAGE EXTERNAL;
+COMMENT ON TABLE pgbackground.transfer IS
+  'Results on their way from the proxy into a session. Empty but for the moment of the transfer.';
+
+CREATE FUNCTION pgbackground.transfer_put(transfer_key pg_catalog.uuid, chunk integer, col integer, vals pg_catalog.text[])
+RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+#variable_conflict use_variable
+BEGIN
+  INSERT INTO pgbackground.transfer
+  SELECT transfer_key, chunk, col, vals, a.pid, a.backend_start
+    FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a;
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.transfer_put(pg_catalog.uuid, integer, integer, pg_catalog.text[]) IS
+  'Called by the proxy: stores one chunk of one column of a result.';
+
+CREATE FUNCTION pgbackground.transfer_take(transfer_key pg_catalog.uuid, chunk integer, col integer)
+RETURNS pg_catalog.text[] LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+#variable_conflict use_variable
+BEGIN
+  RETURN (SELECT t.vals FROM pgbackground.transfer AS t
+           WHERE t.transfer_key OPERATOR(pg_catalog.=) transfer_key
+             AND t.chunk OPERATOR(pg_catalog.=) chunk
+             AND t.col OPERATOR(pg_catalog.=) col);
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.transfer_take(pg_catalog.uuid, integer, integer) IS
+  'Gives one chunk of one column of a result to whoever knows its transfer key.';
+
+CREATE FUNCTION pgbackground.transfer_drop(transfer_key pg_catalog.uuid)
+RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+#variable_conflict use_variable
+BEGIN
+  IF transfer_key IS NOT NULL THEN
+    DELETE FROM pgbackground.transfer AS t WHERE t.transfer_key OPERATOR(pg_catalog.=) transfer_key;
+  ELSE
+    DELETE FROM pgbackground.transfer AS t
+     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(NULL) AS a
+                        WHERE a.pid OPERATOR(pg_catalog.=) t.writer_pid
+                          AND a.backend_start OPERATOR(pg_catalog.=) t.writer_start);
+  END IF;
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.transfer_drop(pg_catalog.uuid) IS
+  'Called by the proxy: removes a transfer that was read, or, with NULL, those whose writer is gone.';
+
+-- Signs a payload as the role that runs this. The free signature is refused by the server inside
+-- SECURITY DEFINER functions and security-restricted operations; the bound one stands for those.
+-- The view's key is good for this one request: its context holds a number that never comes back.
+CREATE FUNCTION pgbackground.sign(payload pg_catalog.text)
+RETURNS pg_catalog.text LANGUAGE plpgsql VOLATILE AS $function$
+#variable_conflict use_variable
+DECLARE
+  context     pg_catalog.text;
+  signing_key pg_catalog.bytea;
+BEGIN
+  BEGIN
+    SELECT s.context, s.signing_key INTO context, signing_key FROM pgbackground.free_signature AS s;
+  EXCEPTION WHEN insufficient_privilege THEN
+    SELECT s.context, s.signing_key INTO context, signing_key FROM pgbackground.bound_signature AS s;
+  END;
+  RETURN pg_catalog.concat('R ', context, ' ', payload, ' ', pg_catalog.encode(
+    pg_catalog.sha256(signing_key OPERATOR(pg_catalog.||)
+      pg_catalog.sha256(signing_key OPERATOR(pg_catalog.||) payload::pg_catalog.bytea)), 'hex'));
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.sign(pg_catalog.text) IS
+  'Gives the request that carries a payload, signed as the current role.';
+
+-- JSON as base64 on one line: ASCII, so that no client_encoding damages it on its way.
+CREATE FUNCTION pgbackground.armor(payload pg_catalog.json)
+RETURNS pg_catalog.text LANGUAGE plpgsql STABLE AS $function$
+#variable_conflict use_variable
+BEGIN
+  RETURN pg_catalog.translate(pg_catalog.encode(
+    pg_catalog.convert_to(payload::pg_catalog.text, pg_catalog.getdatabaseencoding()), 'base64'), E'\n', '');
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.armor(pg_catalog.json) IS 'Gives JSON as base64 without line breaks.';
+
+-- A packet is the text pgbg:<nonce>:<base64 of an 8-byte tag and the masked bytes>. It stands in the
+-- application_name of the proxy's control link or, where this role may read that, as a comment in
+-- its query text, which is wider. Only shared memory is read: it works in every isolation level.
+CREATE FUNCTION pgbackground.read_packet(nonce pg_catalog.text, seed pg_catalog.bytea, packet integer, wide boolean)
+RETURNS pg_catalog.bytea LANGUAGE plpgsql VOLATILE AS $function$
+#variable_conflict use_variable
+DECLARE
+  own_role pg_catalog.oid := (SELECT a.usesysid FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a);
+  prefix   pg_catalog.text := pg_catalog.concat('pgbg:', nonce, ':');
+  linked   pg_catalog.text := pg_catalog.current_setting('pgbg_proxy.control_pid', true);
+  source   integer;
+  found_at pg_catalog.record;
+  sealed   pg_catalog.bytea;
+  opened   pg_catalog.bytea;
+  salt     pg_catalog.bytea := seed OPERATOR(pg_catalog.||) pg_catalog.int4send(packet);
+  rounds   integer := 0;
+  began    timestamp with time zone := pg_catalog.clock_timestamp();
+  waited   interval := '0';
+BEGIN
+  LOOP
+    PERFORM pg_catalog.pg_stat_clear_snapshot();
+    -- By the control link's pid where it is known, and now and then over all backends, for it may
+    -- have been replaced. Another backend may show our nonce too: the tag tells who is the proxy.
+    source := NULL;
+    IF linked OPERATOR(pg_catalog.~) '^[0-9]{1,9}$' AND rounds OPERATOR(pg_catalog.%) 32 OPERATOR(pg_catalog.<) 31 THEN
+      source := linked;
+    END IF;
+    FOR found_at IN
+      SELECT a.pid, CASE WHEN wide AND pg_catalog.starts_with(a.query, pg_catalog.concat('--', prefix))
+                         THEN pg_catalog.substr(a.query, 3) ELSE a.application_name END AS carried
+        FROM pg_catalog.pg_stat_get_activity(source) AS a
+       WHERE a.usesysid OPERATOR(pg_catalog.=) own_role
+         AND (pg_catalog.starts_with(a.application_name, prefix)
+              OR (wide AND pg_catalog.starts_with(a.query, pg_catalog.concat('--', prefix))))
+    LOOP
+      IF found_at.carried OPERATOR(pg_catalog.~) ':([A-Za-z0-9+/]{4}){3,}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$' THEN
+        sealed := pg_catalog.decode(
+          pg_catalog.substr(found_at.carried, pg_catalog.length(prefix) OPERATOR(pg_catalog.+) 1), 'base64');
+        opened := (
+          SELECT pg_catalog.string_agg(pg_catalog.int8send(
+                   pg_catalog.concat('x', pg_catalog.encode(pg_catalog.substr(
+                     sealed OPERATOR(pg_catalog.||) pg_catalog.int8send(0),
+                     9 OPERATOR(pg_catalog.+) (w OPERATOR(pg_catalog.*) 8), 8), 'hex'))::bit(64)::bigint
+                   OPERATOR(pg_catalog.#)
+                   pg_catalog.concat('x', pg_catalog.encode(pg_catalog.substr(
+                     pg_catalog.sha256(salt OPERATOR(pg_catalog.||) pg_catalog.int4send(w OPERATOR(pg_catalog./) 4)),
+                     1 OPERATOR(pg_catalog.+) ((w OPERATOR(pg_catalog.%) 4) OPERATOR(pg_catalog.*) 8), 8), 'hex'))::bit(64)::bigint),
+                   ''::pg_catalog.bytea ORDER BY w)
+            FROM pg_catalog.generate_series(0, (pg_catalog.length(sealed) OPERATOR(pg_catalog.-) 9) OPERATOR(pg_catalog./) 8) AS w);
+        opened := pg_catalog.substr(opened, 1, pg_catalog.length(sealed) OPERATOR(pg_catalog.-) 8);
+        IF pg_catalog.substr(sealed, 1, 8) OPERATOR(pg_catalog.=) pg_catalog.substr(pg_catalog.sha256(
+             salt OPERATOR(pg_catalog.||) pg_catalog.int4send(-1) OPERATOR(pg_catalog.||) opened), 1, 8) THEN
+          IF linked OPERATOR(pg_catalog.=) found_at.pid::pg_catalog.text THEN
+            NULL;
+          ELSE
+            PERFORM pg_catalog.set_config('pgbg_proxy.control_pid', found_at.pid::pg_catalog.text, false);
+          END IF;
+          RETURN opened;
+        END IF;
+      END IF;
+    END LOOP;
+    rounds := rounds OPERATOR(pg_catalog.+) 1;
+    waited := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) began;
+    EXIT WHEN waited OPERATOR(pg_catalog.>) '5 s'::interval;
+    IF waited OPERATOR(pg_catalog.>) '2 ms'::interval THEN
+      PERFORM pg_catalog.pg_sleep(0.001);
+    END IF;
+  END LOOP;
+  RAISE EXCEPTION USING ERRCODE = 'insufficient_resources', MESSAGE = 'could not register background process',
+    DETAIL = 'The proxy did not answer within 5 seconds.',
+    HINT = 'The server or this role may have no free connection (max_connections, CONNECTION LIMIT), or the proxy is gone.';
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.read_packet(pg_catalog.text, pg_catalog.bytea, integer, boolean) IS
+  'Waits for one packet of a reply and gives it unmasked; fails with 53000 after 5 seconds.';
+
+-- Sleeps until the proxy lets go of an advisory lock, 10 s at most. The subtransaction is always
+-- rolled back, which gives back the lock and the caller's lock_timeout whatever happens.
+CREATE FUNCTION pgbackground.sleep_on(lock_key bigint)
+RETURNS void LANGUAGE plpgsql VOLATILE AS $function$
+#variable_conflict use_variable
+BEGIN
+  PERFORM pg_catalog.set_config('lock_timeout', '10s', true);
+  PERFORM pg_catalog.pg_advisory_xact_lock_shared(lock_key);
+  RAISE EXCEPTION USING ERRCODE = 'PGBG1', MESSAGE = 'awake';
+EXCEPTION
+  WHEN lock_not_available OR SQLSTATE 'PGBG1' THEN
+    RETURN;
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.sleep_on(bigint) IS 'Waits, without using the processor, until the proxy has news.';
+
+-- One request and its reply: what the call gives, or the error that it raises.
+CREATE FUNCTION pgbackground.call(verb pg_catalog.text, arguments pg_catalog.json, grant_token pg_catalog.text DEFAULT NULL)
+RETURNS pg_catalog.json LANGUAGE plpgsql VOLATILE AS $function$
+#variable_conflict use_variable
+DECLARE
+  nonce   pg_catalog.text := pg_catalog.encode(pg_catalog.substr(
+    pg_catalog.sha256(pg_catalog.uuid_send(pg_catalog.gen_random_uuid())), 1, 12), 'base64');
+  seed    pg_catalog.bytea := pg_catalog.sha256(pg_catalog.uuid_send(pg_catalog.gen_random_uuid())
+    OPERATOR(pg_catalog.||) pg_catalog.uuid_send(pg_catalog.gen_random_uuid()));
+  wide    boolean;
+  payload pg_catalog.text;
+  pieces  pg_catalog.bytea[];
+  piece   pg_catalog.bytea;
+  packet  integer := 0;
+  reply   pg_catalog.json;
+  problem pg_catalog.json;
+BEGIN
+  IF pg_catalog.current_setting('pgbg_proxy.session', true) IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = 'pg_background works only in sessions of pg-background-proxy',
+      HINT = 'This session reached the server directly: connect to the proxy instead.';
+  END IF;
+  wide := (SELECT pg_catalog.pg_has_role(a.usesysid, 'USAGE')
+             FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a);
+  payload := pgbackground.armor(pg_catalog.json_build_object('nonce', nonce, 'seed', pg_catalog.encode(seed, 'hex'),
+    'wide', wide, 'verb', verb, 'arguments', arguments));
+  IF grant_token IS NULL THEN
+    payload := pgbackground.sign(payload);
+  ELSE
+    payload := pg_catalog.concat('I ', grant_token, ' ', payload);
+  END IF;
+  RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = payload;
+  LOOP
+    pieces := ARRAY[]::pg_catalog.bytea[];
+    LOOP
+      packet := packet OPERATOR(pg_catalog.+) 1;
+      piece := pgbackground.read_packet(nonce, seed, packet, wide);
+      RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('A ', nonce, ' ', packet);
+      pieces := pg_catalog.array_append(pieces, pg_catalog.substr(piece, 2));
+      EXIT WHEN pg_catalog.get_byte(piece, 0) OPERATOR(pg_catalog.=) 0;
+    END LOOP;
+    reply := pg_catalog.convert_from((SELECT pg_catalog.string_agg(p.piece, ''::pg_catalog.bytea ORDER BY p.n)
+      FROM pg_catalog.unnest(pieces) WITH ORDINALITY AS p(piece, n)), pg_catalog.getdatabaseencoding());
+    EXIT WHEN reply OPERATOR(pg_catalog.->>) 'wait' IS NULL;
+    PERFORM pgbackground.sleep_on((reply OPERATOR(pg_catalog.->>) 'wait')::bigint);
+    RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('W ', nonce);
+  END LOOP;
+  problem := reply OPERATOR(pg_catalog.->) 'error';
+  IF problem IS NOT NULL THEN
+    PERFORM pgbackground.raise_notices(reply OPERATOR(pg_catalog.->) 'notices');
+    -- Fields that are missing are empty here: RAISE refuses NULL. The proxy takes empty ones out.
+    RAISE EXCEPTION USING ERRCODE = problem OPERATOR(pg_catalog.->>) 'code',
+      MESSAGE    = COALESCE(problem OPERATOR(pg_catalog.->>) 'message', ''),
+      DETAIL     = COALESCE(problem OPERATOR(pg_catalog.->>) 'detail', ''),
+      HINT       = COALESCE(problem OPERATOR(pg_catalog.->>) 'hint', ''),
+      SCHEMA     = COALESCE(problem OPERATOR(pg_catalog.->>) 'schema', ''),
+      TABLE      = COALESCE(problem OPERATOR(pg_catalog.->>) 'table', ''),
+      COLUMN     = COALESCE(problem OPERATOR(pg_catalog.->>) 'column', ''),
+      DATATYPE   = COALESCE(problem OPERATOR(pg_catalog.->>) 'dataType', ''),
+      CONSTRAINT = COALESCE(problem OPERATOR(pg_catalog.->>) 'constraint', '');
+  END IF;
+  RETURN reply OPERATOR(pg_catalog.->) 'ok';
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.call(pg_catalog.text, pg_catalog.json, pg_catalog.text) IS
+  'Asks the proxy something and gives its answer, or raises the error that it answers with.';
+
+CREATE FUNCTION pgbackground.raise_notices(notices pg_catalog.json)
+RETURNS void LANGUAGE plpgsql VOLATILE AS $function$
+#variable_conflict use_variable
+DECLARE
+  notice  pg_catalog.json;
+  level   pg_catalog.text;
+  code    pg_catalog.text;
+  message pg_catalog.text;
+  detail  pg_catalog.text;
+  hint    pg_catalog.text;
+BEGIN
+  IF notices IS NULL THEN
+    RETURN;
+  END IF;
+  FOR notice IN SELECT n.value FROM pg_catalog.json_array_elements(notices) WITH ORDINALITY AS n(value, place) ORDER BY n.place LOOP
+    level   := notice OPERATOR(pg_catalog.->>) 'severity';
+    code    := notice OPERATOR(pg_catalog.->>) 'code';
+    message := COALESCE(notice OPERATOR(pg_catalog.->>) 'message', '');
+    detail  := COALESCE(notice OPERATOR(pg_catalog.->>) 'detail', '');
+    hint    := COALESCE(notice OPERATOR(pg_catalog.->>) 'hint', '');
+    IF level OPERATOR(pg_catalog.=) 'INFO' THEN
+      RAISE INFO USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint;
+    ELSIF level OPERATOR(pg_catalog.=) 'WARNING' THEN
+      RAISE WARNING USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint;
+    ELSIF level OPERATOR(pg_catalog.=) 'LOG' THEN
+      RAISE LOG USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint;
+    ELSIF level OPERATOR(pg_catalog.=) 'DEBUG' THEN
+      RAISE DEBUG USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint;
+    ELSE
+      RAISE NOTICE USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint;
+    END IF;
+  END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.raise_notices(pg_catalog.json) IS 'Raises again what a worker''s SQL had raised.';
+
+-- All that a worker inherits; the proxy replays what differs in the worker's own connection.
+CREATE FUNCTION pgbackground.session_settings()
+RETURNS pg_catalog.json LANGUAGE plpgsql STABLE AS $function$
+BEGIN
+  RETURN (SELECT pg_catalog.json_object_agg(s.name, s.setting) FROM pg_catalog.pg_show_all_settings() AS s
+           WHERE s.context OPERATOR(pg_catalog.=) 'user' OR s.context OPERATOR(pg_catalog.=) 'superuser');
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.session_settings() IS 'Gives the settings in effect, as JSON.';
+
+CREATE FUNCTION pgbackground.launch(verb pg_catalog.text, sql pg_catalog.text, queue_size integer)
+RETURNS pg_catalog.json LANGUAGE plpgsql VOLATILE AS $function$
+#variable_conflict use_variable
+BEGIN
+  RETURN pgbackground.call(verb, pg_catalog.json_build_object('sql', sql, 'queueSize', queue_size,
+    'maxWorkers', pg_catalog.current_setting('pg_background.max_workers', true),
+    'defaultQueueSize', pg_catalog.current_setting('pg_background.default_queue_size', true),
+    'workerTimeout', pg_catalog.current_setting('pg_background.worker_timeout', true),
+    'settings', pgbackground.session_settings()));
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.launch(pg_catalog.text, pg_catalog.text, integer) IS 'What the three launching functions share.';

@@ -1,0 +1,74 @@
+-- Nothing is granted to PUBLIC. Who may use the API is said with GRANT pgbackground_executor TO ...
+-- or with the two helpers below.
+
+CREATE FUNCTION pgbackground.privileges()
+RETURNS pg_catalog.text[] LANGUAGE plpgsql IMMUTABLE AS $function$
+BEGIN
+  RETURN ARRAY[@grantables@];
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.privileges() IS 'Gives what a user of the API needs, as it stands between GRANT and TO.';
+
+CREATE FUNCTION __extschema__.grant_pg_background_privileges(user_name pg_catalog.text, print_commands boolean DEFAULT false)
+RETURNS boolean LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+#variable_conflict use_variable
+DECLARE
+  command   pg_catalog.text;
+  privilege pg_catalog.text;
+BEGIN
+  IF pg_catalog.lower(user_name) OPERATOR(pg_catalog.=) 'public' THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_grant_operation', MESSAGE = 'pg_background is not granted to PUBLIC',
+      HINT = 'Name a role.';
+  END IF;
+  FOREACH privilege IN ARRAY pgbackground.privileges() LOOP
+    command := pg_catalog.format('GRANT %s TO %I', privilege, user_name);
+    EXECUTE command;
+    IF print_commands THEN
+      RAISE INFO 'Executed command: %', command;
+    END IF;
+  END LOOP;
+  RETURN true;
+EXCEPTION WHEN OTHERS THEN
+  RAISE NOTICE 'Error granting pg_background privileges to %: %', user_name, SQLERRM;
+  RETURN false;
+END
+$function$;
+COMMENT ON FUNCTION __extschema__.grant_pg_background_privileges(pg_catalog.text, boolean) IS
+  'Lets a role use pg_background; false, with a NOTICE, when that fails.';
+
+CREATE FUNCTION __extschema__.revoke_pg_background_privileges(user_name pg_catalog.text, print_commands boolean DEFAULT false)
+RETURNS boolean LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+#variable_conflict use_variable
+DECLARE
+  command   pg_catalog.text;
+  privilege pg_catalog.text;
+BEGIN
+  FOREACH privilege IN ARRAY pgbackground.privileges() LOOP
+    command := pg_catalog.format('REVOKE %s FROM %I', privilege, user_name);
+    EXECUTE command;
+    IF print_commands THEN
+      RAISE INFO 'Executed command: %', command;
+    END IF;
+  END LOOP;
+  RETURN true;
+EXCEPTION WHEN OTHERS THEN
+  RAISE NOTICE 'Error revoking pg_background privileges from %: %', user_name, SQLERRM;
+  RETURN false;
+END
+$function$;
+COMMENT ON FUNCTION __extschema__.revoke_pg_background_privileges(pg_catalog.text, boolean) IS
+  'Takes from a role what grant_pg_background_privileges gave it; false, with a NOTICE, when that fails.';
+
+CREATE FUNCTION __extschema__.pg_background_drop_executor_role()
+RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  privilege pg_catalog.text;
+BEGIN
+  FOREACH privilege IN ARRAY pgbackground.privileges() LOOP
+    EXECUTE pg_catalog.format('REVOKE %s FROM pgbackground_executor', privilege);
+  END LOOP;
+  DROP ROLE pgbackground_executor;
+END
+$function$;
+COMMENT ON FUNCTION __extschema__.pg_background_drop_executor_role() IS
+  'Drops the role pgbackground_executor, after revoking what it has in this database.';

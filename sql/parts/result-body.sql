@@ -1,0 +1,20 @@
+description := pgbackground.call(verb, pg_catalog.json_build_object('step', 'describe', 'pid', pid, 'cookie', cookie::pg_catalog.text));
+  types := pgbackground.type_names(description OPERATOR(pg_catalog.->) 'types');
+  LOOP
+    BEGIN
+      RETURN QUERY EXECUTE pgbackground.probe(types);
+      EXIT;
+    EXCEPTION WHEN datatype_mismatch THEN
+      GET STACKED DIAGNOSTICS complaint = PG_EXCEPTION_DETAIL;
+    END;
+    types := pgbackground.adopt(description OPERATOR(pg_catalog.->) 'types', types, complaint, false,
+      description OPERATOR(pg_catalog.->>) 'refusal');
+  END LOOP;
+  reply := pgbackground.take(verb, pid, cookie);
+  IF reply OPERATOR(pg_catalog.->) 'formats' IS NOT NULL THEN
+    formats := pgbackground.use_formats(reply OPERATOR(pg_catalog.->) 'formats');
+    RETURN QUERY EXECUTE pgbackground.rows_query(types, (reply OPERATOR(pg_catalog.->>) 'transfer') IS NOT NULL)
+      USING ARRAY(SELECT c.vals FROM pg_catalog.json_array_elements_text(reply OPERATOR(pg_catalog.->) 'columns') WITH ORDINALITY AS c(vals, n) ORDER BY c.n),
+            (reply OPERATOR(pg_catalog.->>) 'chunks')::integer, (reply OPERATOR(pg_catalog.->>) 'transfer')::pg_catalog.uuid;
+    PERFORM pgbackground.use_formats(formats);
+  END IF;

@@ -1,0 +1,342 @@
+import { connect, type Socket } from 'node:net';
+import { serialize } from 'pg-protocol';
+import { BackgroundError, ProtocolError, ServerError, type ReportFields } from './errors.ts';
+import { FrameReader } from './frames.ts';
+import { decodeReport, frameOf, MessageType } from './messages.ts';
+
+/** Where and as whom to log in. */
+export interface LoginTarget {
+  readonly host: string;
+  readonly port: number;
+  readonly role: string;
+  readonly database: string;
+}
+
+/** What a statement gives to whoever follows it message by message. Frames are views: copy what is kept. */
+export interface MessageHandler {
+  /** Every message up to ReadyForQuery, which ends the exchange; notices go to onNotice too. */
+  message(type: number, frame: Buffer): void;
+}
+
+/** All rows of one exchange, as text. */
+export type TextRows = readonly (readonly (string | null)[])[];
+
+interface Exchange {
+  readonly handler: MessageHandler | undefined;
+  readonly rows: (string | null)[][];
+  error: ServerError | undefined;
+  readonly resolve: (rows: TextRows) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/**
+ * One authenticated connection of the engine's own: raw messages in and out, one exchange after the
+ * other. Text is the bytes of the database's encoding. Whoever opened it closes it.
+ * @see https://www.postgresql.org/docs/current/protocol-flow.html
+ */
+export class BackendConnection {
+  readonly target: LoginTarget;
+  readonly parameters = new Map<string, string>();
+  /** Settles when the connection is gone; the error says why, if it was not closed here. */
+  readonly closed: Promise<Error | undefined>;
+  onNotice: (notice: ReportFields) => void = () => {};
+  /** Called at each ReadyForQuery. */
+  onReady: () => void = () => {};
+  readonly #socket: Socket;
+  #pid = 0;
+  #secret: Buffer = Buffer.alloc(0);
+  #exchanges: Exchange[] = [];
+  #end: Error | undefined;
+  #isClosed = false;
+  #lastError: ServerError | undefined;
+
+  private constructor(target: LoginTarget, socket: Socket) {
+    this.target = target;
+    this.#socket = socket;
+    const reader = new FrameReader((type, frame) => this.#receive(type, frame));
+    socket.on('data', (chunk: Buffer) => {
+      try {
+        reader.push(chunk);
+      } catch (error) {
+        this.#end ??= error as Error;
+        socket.destroy();
+      }
+    });
+    socket.on('error', (error) => (this.#end ??= error));
+    this.closed = new Promise((resolve) => {
+      socket.on('close', () => {
+        const lost = this.#lastError ?? this.#end;
+        const wasOurs = this.#isClosed;
+        this.#isClosed = true;
+        for (const exchange of this.#exchanges.splice(0)) {
+          exchange.reject(
+            exchange.error ??
+              lost ??
+              new BackgroundError('08006', 'the server closed the connection unexpectedly'),
+          );
+        }
+        resolve(wasOurs ? undefined : (lost ?? new BackgroundError('08006', 'connection lost')));
+      });
+    });
+  }
+
+  /**
+   * Logs in and waits for the first ReadyForQuery.
+   * @throws ServerError with the server's refusal, BackgroundError 08001 when it cannot be reached.
+   */
+  static async open(
+    target: LoginTarget,
+    parameters: Readonly<Record<string, string>>,
+    timeoutMs: number,
+  ): Promise<BackendConnection> {
+    const socket = connect({
+      host: target.host,
+      port: target.port,
+      noDelay: true,
+      keepAlive: true,
+    });
+    const connection = new BackendConnection(target, socket);
+    const timer = setTimeout(() => {
+      connection.#end = new BackgroundError(
+        '08001',
+        `the server did not answer the login within ${timeoutMs} ms`,
+      );
+      socket.destroy();
+    }, timeoutMs);
+    try {
+      await new Promise<void>((resolve, reject) => {
+        socket.once('connect', resolve);
+        socket.once('error', (cause) =>
+          reject(
+            new BackgroundError('08001', `could not connect to the server: ${cause.message}`, {
+              cause,
+            }),
+          ),
+        );
+      });
+      const loggedIn = connection.#expect(undefined);
+      socket.write(
+        // SQL_ASCII: bytes pass in both directions as the database has them.
+        serialize.startup({
+          user: target.role,
+          database: target.database,
+          client_encoding: 'SQL_ASCII',
+          ...parameters,
+        }),
+      );
+      await loggedIn;
+      return connection;
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** The process ID of the backend, from BackendKeyData. */
+  get pid(): number {
+    return this.#pid;
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Runs SQL by the simple protocol. The promise fails with the first error, after ReadyForQuery. */
+  query(sql: string | Buffer, handler?: MessageHandler): Promise<TextRows> {
+    const text = typeof sql === 'string' ? Buffer.from(sql, 'latin1') : sql;
+    const body = Buffer.allocUnsafe(text.length + 1);
+    text.copy(body);
+    body[text.length] = 0;
+    return this.#send(frameOf(MessageType.query, body), handler);
+  }
+
+  /** Parses SQL and does not run it: the server's own word on its syntax. */
+  async parseOnly(sql: Buffer): Promise<void> {
+    const body = Buffer.concat([Buffer.from([0]), sql, Buffer.from([0, 0, 0])]);
+    await this.#send(
+      Buffer.concat([frameOf(MessageType.parse, body), serialize.sync()]),
+      undefined,
+    );
+  }
+
+  /** Prepares a named statement; ASCII only. */
+  async prepare(name: string, text: string): Promise<void> {
+    await this.#send(
+      Buffer.concat([serialize.parse({ name, text, types: [] }), serialize.sync()]),
+      undefined,
+    );
+  }
+
+  /** Executes a prepared statement. A Buffer is sent in binary format. */
+  execute(name: string, values: (string | Buffer | null)[]): Promise<TextRows> {
+    return this.#send(
+      Buffer.concat([...executeMessages(name, values), serialize.sync()]),
+      undefined,
+    );
+  }
+
+  /** Executes a prepared statement once for each list of values, in one transaction and few writes. */
+  async executeMany(name: string, lists: AsyncIterable<(string | Buffer | null)[]>): Promise<void> {
+    const done = this.#expect(undefined);
+    done.catch(() => {}); // seen by the await below, unless the loop itself fails first
+    try {
+      for await (const values of lists) {
+        if (this.#isClosed) break;
+        for (const message of executeMessages(name, values)) await this.#write(message);
+      }
+    } finally {
+      if (!this.#isClosed) this.#socket.write(serialize.sync());
+    }
+    await done;
+  }
+
+  /** Stops and resumes reading: what the server sends then waits in the network. */
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
+  /** Sends a CancelRequest and waits until the server has taken it. */
+  async cancel(): Promise<void> {
+    const request = Buffer.alloc(12 + this.#secret.length);
+    request.writeInt32BE(request.length, 0);
+    request.writeInt32BE(80877102, 4);
+    request.writeInt32BE(this.#pid, 8);
+    this.#secret.copy(request, 12);
+    await new Promise<void>((resolve) => {
+      const socket = connect({ host: this.target.host, port: this.target.port });
+      socket.setTimeout(10_000, () => socket.destroy());
+      socket.on('connect', () => socket.end(request));
+      socket.on('data', () => {});
+      socket.on('error', () => {});
+      socket.on('close', () => resolve());
+    });
+  }
+
+  /** Says Terminate and waits until the connection is gone. */
+  async close(): Promise<void> {
+    if (!this.#isClosed) {
+      this.#isClosed = true;
+      this.#socket.resume();
+      this.#socket.end(serialize.end());
+      const timer = setTimeout(() => this.#socket.destroy(), 5_000);
+      await this.closed;
+      clearTimeout(timer);
+    }
+    await this.closed;
+  }
+
+  #send(bytes: Buffer, handler: MessageHandler | undefined): Promise<TextRows> {
+    if (this.#isClosed) {
+      return Promise.reject(
+        this.#lastError ?? this.#end ?? new BackgroundError('08006', 'connection is closed'),
+      );
+    }
+    const outcome = this.#expect(handler);
+    this.#socket.write(bytes);
+    return outcome;
+  }
+
+  async #write(bytes: Buffer): Promise<void> {
+    if (this.#socket.write(bytes)) return;
+    await new Promise<void>((resolve) => {
+      const proceed = () => {
+        this.#socket.off('drain', proceed);
+        this.#socket.off('close', proceed);
+        resolve();
+      };
+      this.#socket.on('drain', proceed);
+      this.#socket.on('close', proceed);
+    });
+  }
+
+  #expect(handler: MessageHandler | undefined): Promise<TextRows> {
+    return new Promise((resolve, reject) => {
+      this.#exchanges.push({ handler, rows: [], error: undefined, resolve, reject });
+    });
+  }
+
+  #receive(type: number, frame: Buffer): void {
+    const exchange = this.#exchanges[0];
+    exchange?.handler?.message(type, frame);
+    switch (type) {
+      case MessageType.dataRow:
+        if (exchange !== undefined && exchange.handler === undefined)
+          exchange.rows.push(decodeTextRow(frame));
+        break;
+      case MessageType.errorResponse: {
+        const error = new ServerError(decodeReport(frame));
+        this.#lastError = error;
+        if (exchange !== undefined) exchange.error ??= error;
+        break;
+      }
+      case MessageType.noticeResponse:
+        this.onNotice(decodeReport(frame));
+        break;
+      case MessageType.parameterStatus: {
+        const [name, value] = frame.toString('latin1', 5, frame.length - 1).split('\0');
+        if (name !== undefined && value !== undefined) this.parameters.set(name, value);
+        break;
+      }
+      case MessageType.backendKeyData:
+        this.#pid = frame.readInt32BE(5);
+        this.#secret = Buffer.from(frame.subarray(9));
+        break;
+      case MessageType.authentication:
+        this.#authenticate(frame.readInt32BE(5));
+        break;
+      case MessageType.readyForQuery: {
+        this.#exchanges.shift();
+        this.onReady();
+        this.#lastError = undefined;
+        if (exchange === undefined)
+          throw new ProtocolError('ReadyForQuery from the server without a query');
+        if (exchange.error) exchange.reject(exchange.error);
+        else exchange.resolve(exchange.rows);
+        break;
+      }
+      default:
+        break;
+    }
+  }
+
+  #authenticate(kind: number): void {
+    if (kind === 0) return;
+    this.#end = new BackgroundError(
+      '28000',
+      'the server asks for a password, and the proxy has none for background connections',
+      {
+        hint: "Background connections need trust authentication from the proxy's address.",
+      },
+    );
+    this.#socket.destroy();
+  }
+}
+
+function executeMessages(name: string, values: (string | Buffer | null)[]): Buffer[] {
+  return [
+    serialize.bind({ portal: '', statement: name, values }),
+    serialize.execute({ portal: '', rows: 0 }),
+  ];
+}
+
+function decodeTextRow(frame: Buffer): (string | null)[] {
+  const values: (string | null)[] = [];
+  let at = 7;
+  for (let left = frame.readInt16BE(5); left > 0; left--) {
+    const length = frame.readInt32BE(at);
+    at += 4;
+    if (length < 0) {
+      values.push(null);
+    } else {
+      values.push(frame.toString('latin1', at, at + length));
+      at += length;
+    }
+  }
+  return values;
+}

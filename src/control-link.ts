@@ -1,0 +1,143 @@
+import { randomBytes } from 'node:crypto';
+import { BackendConnection, type LoginTarget } from './backend-connection.ts';
+import { wideBytes } from './callback.ts';
+import type { Conversation } from './conversation.ts';
+import { BackgroundError } from './errors.ts';
+import type { DatabaseIdentity } from './signing-key.ts';
+
+/** What the control link says to DBAs who look at pg_stat_activity. */
+export const CONTROL_LINK_NAME = 'pg-background-proxy control';
+
+const DESCRIBE = `SELECT (SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c), d.oid,
+  pg_catalog.current_setting('track_activities'),
+  (SELECT s.setting FROM pg_catalog.pg_settings AS s WHERE s.name OPERATOR(pg_catalog.=) 'track_activity_query_size'),
+  pg_catalog.getdatabaseencoding()
+  FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()`;
+
+const INSTALLED_KEY = `SELECT pg_catalog.substring(pg_catalog.obj_description(n.oid, 'pg_namespace'), 'key ([0-9a-f-]{36})$')
+  FROM pg_catalog.pg_namespace AS n WHERE n.nspname OPERATOR(pg_catalog.=) 'pgbackground'`;
+
+/** Settings that would otherwise come from the role or the database, and must not disturb the link. */
+const LINK_SETTINGS = {
+  application_name: CONTROL_LINK_NAME,
+  search_path: 'pg_catalog',
+  statement_timeout: '0',
+  lock_timeout: '0',
+  idle_session_timeout: '0',
+  client_min_messages: 'error',
+  standard_conforming_strings: 'on',
+} as const;
+
+/**
+ * The connection through which functions get their answers: its application_name (63 bytes, which
+ * every role may read) or its query text (wider, for roles with the rights of ours) shows one packet
+ * at a time. It belongs to all sessions of a (role, database), one reply in flight; it never runs
+ * anybody's SQL.
+ */
+export class ControlLink {
+  readonly identity: DatabaseIdentity;
+  /** The database's encoding by its PostgreSQL name. */
+  readonly encoding: string;
+  readonly #connection: BackendConnection;
+  readonly #wideBytes: number;
+  #turn: Promise<unknown> = Promise.resolve();
+  #installedKey: string | undefined;
+  readonly #replyStatement = 'reply';
+
+  private constructor(connection: BackendConnection, description: readonly (string | null)[]) {
+    const [systemIdentifier, databaseOid, trackActivities, querySize, encoding] = description;
+    this.#connection = connection;
+    this.identity = {
+      systemIdentifier: String(systemIdentifier),
+      databaseOid: Number(databaseOid),
+    };
+    this.encoding = encoding ?? 'UTF8';
+    this.#wideBytes = trackActivities === 'on' ? wideBytes(Number(querySize)) : 0;
+  }
+
+  static async open(target: LoginTarget, timeoutMs: number): Promise<ControlLink> {
+    const connection = await BackendConnection.open(target, LINK_SETTINGS, timeoutMs);
+    try {
+      const [description = []] = await connection.query(DESCRIBE);
+      await connection.prepare(
+        'reply',
+        "SELECT pg_catalog.set_config('application_name', $1, false)",
+      );
+      const link = new ControlLink(connection, description);
+      await link.readInstalledKey();
+      return link;
+    } catch (error) {
+      await connection.close();
+      throw error;
+    }
+  }
+
+  /** Settles when the link is gone. */
+  get closed(): Promise<unknown> {
+    return this.#connection.closed;
+  }
+
+  /** How many bytes of a message one packet carries for this conversation. */
+  packetBytes(conversation: Conversation): number {
+    return conversation.isWide && this.#wideBytes > 0 ? this.#wideBytes : 21;
+  }
+
+  /** The ID of the key with which requests in this database are signed, as it was last read. */
+  get installedKey(): string | undefined {
+    return this.#installedKey;
+  }
+
+  async readInstalledKey(): Promise<string | undefined> {
+    const rows = await this.#connection.query(INSTALLED_KEY);
+    return (this.#installedKey = rows[0]?.[0] ?? undefined);
+  }
+
+  /** Shows a message to the function that waits for it; settles when all of it was read. */
+  deliver(conversation: Conversation, message: Buffer): Promise<void> {
+    const delivery = this.#turn.then(async () => {
+      for (const { text, isWide, number } of conversation.packets(message, this.#wideBytes)) {
+        const wasRead = conversation.read(number);
+        wasRead.catch(() => {}); // awaited below, unless showing it fails first
+        // A comment is an empty query: it is shown in pg_stat_activity and leaves no trace in pg_stat_statements.
+        await (isWide
+          ? this.#connection.query(`--${text}`)
+          : this.#connection.execute(this.#replyStatement, [text]));
+        await wasRead;
+      }
+    });
+    this.#turn = delivery.catch(() => {});
+    return delivery;
+  }
+
+  /** Takes an advisory lock with a key that nobody else uses; functions sleep on it. */
+  async lock(): Promise<string> {
+    const key = randomBytes(8).readBigInt64BE().toString();
+    await this.#connection.query(`SELECT pg_catalog.pg_advisory_lock(${key})`);
+    return key;
+  }
+
+  async unlock(key: string): Promise<void> {
+    await this.#connection.query(`SELECT pg_catalog.pg_advisory_unlock(${key})`);
+  }
+
+  /** Ends another backend of our role; false when it is gone already. */
+  async terminate(pid: number): Promise<boolean> {
+    const rows = await this.#connection.query(`SELECT pg_catalog.pg_terminate_backend(${pid})`);
+    return rows[0]?.[0] === 't';
+  }
+
+  /** Whether a role has the privileges of another, as the server says. */
+  async hasPrivilegesOf(roleOid: number, otherOid: number): Promise<boolean> {
+    if (!Number.isSafeInteger(roleOid) || !Number.isSafeInteger(otherOid)) {
+      throw new BackgroundError('XX000', 'not an oid');
+    }
+    const rows = await this.#connection.query(
+      `SELECT pg_catalog.pg_has_role(${roleOid}, ${otherOid}, 'USAGE')`,
+    );
+    return rows[0]?.[0] === 't';
+  }
+
+  async close(): Promise<void> {
+    await this.#connection.close();
+  }
+}

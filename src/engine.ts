@@ -1,0 +1,126 @@
+import { randomUUID } from 'node:crypto';
+import { BackgroundSession, type SessionEvents } from './background-session.ts';
+import { CALLBACK_SQLSTATE } from './callback.ts';
+import { Login, type CallbackHook } from './login.ts';
+import { SpoolBudget } from './row-spool.ts';
+import type { EngineSettings } from './settings.ts';
+import type { Worker } from './worker.ts';
+
+/** A session that the proxy has opened for a client, and the parameter that marks it. */
+export interface OpenedSession {
+  readonly session: BackgroundSession;
+  /** To be added to the startup packet: tells the functions that the proxy listens. */
+  readonly parameter: readonly [name: string, value: string];
+  /** Ends the session; settles when nothing of it is left but workers that go on. */
+  close(): Promise<void>;
+}
+
+interface LoginUse {
+  readonly login: Login;
+  sessions: number;
+}
+
+/** Runs background SQL for the sessions of one server. The proxy owns it and closes it. */
+export class BackgroundEngine {
+  readonly #settings: EngineSettings;
+  readonly #budget: SpoolBudget;
+  readonly #logins = new Map<string, LoginUse>();
+  readonly #running = new Set<Worker>();
+
+  constructor(settings: EngineSettings) {
+    this.#settings = settings;
+    this.#budget = new SpoolBudget(settings.maxResultBytes, settings.maxTotalResultBytes);
+  }
+
+  /** Announces a client session. Nothing is opened at the server before it calls a function. */
+  openSession(role: string, database: string, events: SessionEvents): OpenedSession {
+    const key = `${role}\0${database}`;
+    const use = this.#logins.get(key) ?? { login: this.#newLogin(role, database), sessions: 0 };
+    this.#logins.set(key, use);
+    use.sessions++;
+    const token = randomUUID();
+    const session = this.#newSession(use.login, token, events);
+    let closing: Promise<void> | undefined;
+    return {
+      session,
+      parameter: ['pgbg_proxy.session', token],
+      close: () =>
+        (closing ??= (async () => {
+          await session.close();
+          use.sessions--;
+          if (use.sessions > 0) return;
+          if (this.#logins.get(key) === use) this.#logins.delete(key);
+          await use.login.close();
+        })()),
+    };
+  }
+
+  /** How many workers run their SQL right now. */
+  get runningWorkers(): number {
+    return this.#running.size;
+  }
+
+  /** Waits for workers that still run, within the shutdown time, and closes every connection. */
+  async close(): Promise<void> {
+    const { shutdownTimeoutMs, logger } = this.#settings;
+    if (this.#running.size > 0) {
+      logger.info({ workers: this.#running.size }, 'waiting for background workers');
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise((resolve) => (timer = setTimeout(resolve, shutdownTimeoutMs)));
+      await Promise.race([Promise.all([...this.#running].map((worker) => worker.released)), late]);
+      clearTimeout(timer);
+    }
+    await Promise.all([...this.#running].map((worker) => worker.stop()));
+    await Promise.all([...this.#logins.values()].map(({ login }) => login.close()));
+  }
+
+  #newLogin(role: string, database: string): Login {
+    const login: Login = new Login(
+      { host: this.#settings.host, port: this.#settings.port, role, database },
+      this.#settings,
+      () => this.#workerHook(login),
+    );
+    return login;
+  }
+
+  #newSession(login: Login, token: string, events: SessionEvents): BackgroundSession {
+    return new BackgroundSession(login, this.#settings, this.#budget, token, events, (worker) =>
+      this.#follow(worker),
+    );
+  }
+
+  #follow(worker: Worker): void {
+    this.#running.add(worker);
+    void worker.released.then(() => this.#running.delete(worker));
+  }
+
+  /** A worker's connection is itself a session: its SQL may launch workers, and it reports progress. */
+  #workerHook(login: Login): CallbackHook {
+    const token = `worker:${randomUUID()}`;
+    // Nobody sees a worker's stream but the engine, which needs nothing put right in it.
+    const events: SessionEvents = {
+      tagReplaced: () => {},
+      errorRaised: () => {},
+      noticesRaised: () => {},
+    };
+    const session = this.#newSession(login, token, events);
+    return {
+      token,
+      attach: (connection) => {
+        session.pid = connection.pid;
+        session.onProgress = (progress) => {
+          for (const worker of this.#running) {
+            if (worker.connection === connection && !worker.hasEnded) worker.progress = progress;
+          }
+        };
+        connection.onReady = () => session.statementEnded();
+        connection.onNotice = (notice) => {
+          if (notice.code === CALLBACK_SQLSTATE) session.receive(notice.message);
+        };
+        void connection.closed.then(() => session.close());
+      },
+      // What this job's SQL has launched goes on, and is none of the next job's business.
+      reset: () => session.forgetWorkers(),
+    };
+  }
+}

@@ -1,0 +1,32 @@
+/**
+ * The engine: runs SQL in background connections and answers the functions of pg_background.
+ *
+ * - **session**: one client connection and its one server connection.
+ * - **backend**: the server process behind a connection; its process ID is the pid.
+ * - **worker**: one SQL text running, or having run, on a connection of the engine's own.
+ * - **handle**: a worker's pid and cookie, as the session that launched it holds them.
+ * - **cookie**: a random number that tells a worker from a later one with the same pid.
+ * - **result**: the rows, or else the command tags, of a worker; read once.
+ * - **detach**: to forget a handle; the worker goes on.
+ * - **login**: a (role, database), with its control link and its pool of connections.
+ * - **callback**: a function's request to the proxy, sent as a notice that the client never sees.
+ * - **control link**: the connection in whose pg_stat_activity entry the functions read their answers.
+ * - **packet**: a part of an answer, as much as the control link can show at once.
+ */
+export { BackgroundEngine, type OpenedSession } from './engine.ts';
+export type { BackgroundSession, SessionEvents } from './background-session.ts';
+export { defaultEngineSettings, type EngineSettings } from './settings.ts';
+export { BackgroundError, ProtocolError, reportFieldsOf, type ReportFields } from './errors.ts';
+export { CALLBACK_SQLSTATE, MAX_REQUEST_BYTES } from './callback.ts';
+export { createStatement, dropStatement } from './install.ts';
+export { findExtensionStatements, type ExtensionStatement } from './sql-text.ts';
+export { newGrantToken } from './signing-key.ts';
+export {
+  decodeCommandTag,
+  decodeReport,
+  encodeReport,
+  frameOf,
+  MessageType,
+  reportFields,
+} from './messages.ts';
+export type { Logger } from './logger.ts';

@@ -1,0 +1,141 @@
+import { readFileSync } from 'node:fs';
+import { apiFunctions, apiTypes, internalFunctions, internalViews, ownerFunctions } from './api.ts';
+import { splitStatements } from './sql-text.ts';
+
+const folder = new URL('../../sql/', import.meta.url);
+const parts = [
+  '10-internal.sql',
+  '20-results.sql',
+  '30-api.sql',
+  '40-signatures.sql',
+  '50-privileges.sql',
+];
+
+/** What CREATE EXTENSION said. */
+export interface CreateOptions {
+  /** Proves to the proxy that it wrote this block, see newGrantToken. */
+  readonly grantToken: string;
+  /** The statement as the user wrote it, for a server that has the C extension. */
+  readonly original: string;
+  readonly schema: string | undefined;
+  readonly ifNotExists: boolean;
+}
+
+/** What DROP EXTENSION said. */
+export interface DropOptions {
+  readonly grantToken: string;
+  readonly original: string;
+  readonly ifExists: boolean;
+  readonly cascade: boolean;
+  /** Extensions that the same statement drops. */
+  readonly others: readonly string[];
+}
+
+/** The one statement that installs everything in `sql/`; it only creates, and fails where something is in the way. */
+export function createStatement(options: CreateOptions): string {
+  return fill(readPart('install.sql').replace(/^--.*\n/gm, ''), {
+    grant_token: literal(options.grantToken),
+    schema: options.schema === undefined ? 'NULL' : literal(options.schema),
+    if_not_exists: String(options.ifNotExists),
+    original: literal(options.original),
+    // One EXECUTE each: an error's context then shows the statement that failed, not the whole script.
+    statements: installStatements()
+      .map(
+        (text) =>
+          `EXECUTE pg_catalog.replace(pg_catalog.replace($pgbg_sql$${text}$pgbg_sql$, '__extschema__', target), '__extschema_text__', pg_catalog.replace(target, '''', ''''''));`,
+      )
+      .join('\n  '),
+  }).trim();
+}
+
+/** The one statement that removes everything again. */
+export function dropStatement(options: DropOptions): string {
+  const behaviour = options.cascade ? ' CASCADE' : '';
+  const functions = [...apiFunctions, ...ownerFunctions].map(
+    ([name, types]) => `%1$s.${name}(${types})`,
+  );
+  const types = apiTypes.map((name) => `%1$s.${name}`);
+  const others = options.others.map(
+    (name) =>
+      `EXECUTE ${literal(`DROP EXTENSION ${options.ifExists ? 'IF EXISTS ' : ''}${identifier(name)}${behaviour}`)};`,
+  );
+  return fill(readPart('drop.sql').replace(/^--.*\n/gm, ''), {
+    grant_token: literal(options.grantToken),
+    if_exists: String(options.ifExists),
+    original: literal(options.original),
+    statements: [
+      `DROP FUNCTION ${functions.join(', ')}${behaviour}`,
+      `DROP TYPE ${types.join(', ')}${behaviour}`,
+    ]
+      .map((text) => `EXECUTE pg_catalog.format(${literal(text)}, target);`)
+      .join('\n    '),
+    others: others.join('\n  '),
+  }).trim();
+}
+
+/** The statements of `sql/`, with `__extschema__` left for the server to fill in. */
+export function installStatements(): string[] {
+  return [
+    ...parts.flatMap((name) => splitStatements(fillParts(readPart(name)))),
+    ...revokeStatements(),
+  ];
+}
+
+function revokeStatements(): string[] {
+  const functions = [
+    ...[...apiFunctions, ...ownerFunctions].map(
+      ([name, types]) => `__extschema__.${name}(${types})`,
+    ),
+    ...internalFunctions.map((signature) => `pgbackground.${signature}`),
+    'pgbackground.privileges()',
+  ];
+  return [
+    `REVOKE ALL ON FUNCTION ${functions.join(', ')} FROM PUBLIC`,
+    `REVOKE ALL ON TYPE ${apiTypes.map((name) => `__extschema__.${name}`).join(', ')} FROM PUBLIC`,
+  ];
+}
+
+/** What `GRANT … TO role` gives a user of the API. */
+function grantables(): string[] {
+  return [
+    'USAGE ON SCHEMA pgbackground',
+    ...internalViews.map((name) => `SELECT ON TABLE pgbackground.${name}`),
+    ...internalFunctions.map((signature) => `EXECUTE ON FUNCTION pgbackground.${signature}`),
+    ...apiTypes.map((name) => `USAGE ON TYPE __extschema_text__.${name}`),
+    ...apiFunctions.map(
+      ([name, types]) => `EXECUTE ON FUNCTION __extschema_text__.${name}(${types})`,
+    ),
+  ];
+}
+
+function fillParts(text: string): string {
+  const privileges = apiFunctions.map(
+    ([name, types]) =>
+      `pg_catalog.has_function_privilege(CURRENT_USER, '__extschema_text__.${name}(${types})'::pg_catalog.regprocedure::pg_catalog.oid, 'EXECUTE')`,
+  );
+  return fill(text, {
+    result_variables: readPart('parts/result-variables.sql').trim(),
+    result_body: readPart('parts/result-body.sql').trim(),
+    signed_context: fill(readPart('parts/signed-context.sql').trim(), {
+      privileges: privileges.join(',\n        '),
+    }),
+    grantables: grantables().map(literal).join(',\n    '),
+  });
+}
+
+function readPart(name: string): string {
+  return readFileSync(new URL(name, folder), 'utf8');
+}
+
+function fill(template: string, values: Readonly<Record<string, string>>): string {
+  return template.replace(/@(\w+)@/g, (whole, name: string) => values[name] ?? whole);
+}
+
+function literal(text: string): string {
+  const quoted = `'${text.replaceAll("'", "''").replaceAll('\\', '\\\\')}'`;
+  return text.includes('\\') ? `E${quoted}` : quoted;
+}
+
+function identifier(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
+}

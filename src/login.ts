@@ -1,0 +1,170 @@
+import { BackendConnection, type LoginTarget } from './backend-connection.ts';
+import { ControlLink } from './control-link.ts';
+import { readBaseline, SPEAK_DATABASE_ENCODING, type SettingValues } from './session-settings.ts';
+import type { EngineSettings } from './settings.ts';
+
+/** A connection that workers run on, and what it needs to be used again. */
+export interface PooledConnection {
+  readonly connection: BackendConnection;
+  /** Settings as the login left them. */
+  readonly baseline: SettingValues;
+  readonly openedAt: number;
+  readonly hook: CallbackHook;
+}
+
+/** The session that a worker's connection is itself: its token, and its beginning and end. */
+export interface CallbackHook {
+  readonly token: string;
+  /** Listens to the connection's notices. */
+  attach(connection: BackendConnection): void;
+  /** Forgets what one job has left. */
+  reset(): Promise<void>;
+}
+
+/**
+ * All that the engine holds for one (role, database): the control link, opened before anything else,
+ * and a pool of connections for workers. Nothing is opened before the first call; everything is
+ * closed when the last session is gone.
+ */
+export class Login {
+  readonly target: LoginTarget;
+  readonly #settings: EngineSettings;
+  readonly #hook: () => CallbackHook;
+  #link: Promise<ControlLink> | undefined;
+  #idle: PooledConnection[] = [];
+  #warming: Promise<void> | undefined;
+  #borrowed = 0;
+  #isClosed = false;
+  #hasPurged = false;
+
+  constructor(target: LoginTarget, settings: EngineSettings, hook: () => CallbackHook) {
+    this.target = target;
+    this.#settings = settings;
+    this.#hook = hook;
+  }
+
+  /** The control link, opened on first use and again when it was lost. */
+  controlLink(): Promise<ControlLink> {
+    if (this.#link === undefined) {
+      const opening = ControlLink.open(this.target, this.#settings.serverConnectTimeoutMs);
+      const forget = () => {
+        if (this.#link === opening) this.#link = undefined;
+      };
+      opening.then((link) => link.closed.then(forget), forget);
+      this.#link = opening;
+    }
+    return this.#link;
+  }
+
+  /** A connection fresh as after its login; the caller gives it back or retires it. */
+  async borrow(isUsable: (pid: number) => boolean = () => true): Promise<PooledConnection> {
+    this.#borrowed++;
+    try {
+      const now = Date.now();
+      for (const pooled of [...this.#idle]) {
+        if (!isUsable(pooled.connection.pid)) continue;
+        this.#idle.splice(this.#idle.indexOf(pooled), 1);
+        if (pooled.connection.isClosed) continue;
+        if (now - pooled.openedAt > this.#settings.serverLifetimeMs) {
+          void pooled.connection.close();
+          continue;
+        }
+        this.#keepWarm();
+        return pooled;
+      }
+      const opened = await this.#open();
+      this.#keepWarm();
+      return opened;
+    } catch (error) {
+      this.#borrowed--;
+      throw error;
+    }
+  }
+
+  /** Takes back a connection whose job left nothing that DISCARD ALL does not remove. */
+  async giveBack(pooled: PooledConnection): Promise<void> {
+    this.#borrowed--;
+    if (
+      this.#isClosed ||
+      pooled.connection.isClosed ||
+      this.#idle.length >= this.#settings.maxIdleConnections
+    ) {
+      await pooled.connection.close();
+      return;
+    }
+    try {
+      // DISCARD ALL also brings back the client_encoding of the login.
+      await pooled.hook.reset();
+      await Promise.all([
+        pooled.connection.query('DISCARD ALL'),
+        pooled.connection.query(SPEAK_DATABASE_ENCODING),
+      ]);
+    } catch {
+      await pooled.connection.close();
+      return;
+    }
+    if (this.#isClosed) await pooled.connection.close();
+    else this.#idle.push(pooled);
+  }
+
+  /** Closes a connection that cannot be used again. */
+  async retire(pooled: PooledConnection): Promise<void> {
+    this.#borrowed--;
+    await pooled.connection.close();
+  }
+
+  /** True once: whether the caller is to remove what proxies that are gone have left in this database. */
+  takesFirstPurge(): boolean {
+    const isFirst = !this.#hasPurged;
+    this.#hasPurged = true;
+    return isFirst;
+  }
+
+  get borrowed(): number {
+    return this.#borrowed;
+  }
+
+  /** Closes what is idle, and the control link; borrowed connections are closed when they come back. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#warming;
+    const link = await this.#link?.catch(() => undefined);
+    await Promise.all([
+      link?.close(),
+      ...this.#idle.splice(0).map(({ connection }) => connection.close()),
+    ]);
+  }
+
+  /** One connection ready ahead of demand, from the first use on. */
+  #keepWarm(): void {
+    if (this.#idle.length > 0 || this.#warming !== undefined || this.#isClosed) return;
+    this.#warming = this.#open()
+      .then(async (pooled) => {
+        if (this.#isClosed) await pooled.connection.close();
+        else this.#idle.push(pooled);
+      })
+      .catch((error: unknown) => {
+        this.#settings.logger.debug(
+          { role: this.target.role, database: this.target.database, err: error },
+          'no spare connection',
+        );
+      })
+      .finally(() => (this.#warming = undefined));
+  }
+
+  async #open(): Promise<PooledConnection> {
+    const hook = this.#hook();
+    const connection = await BackendConnection.open(
+      this.target,
+      { application_name: 'pg-background-proxy worker', 'pgbg_proxy.session': hook.token },
+      this.#settings.serverConnectTimeoutMs,
+    );
+    try {
+      hook.attach(connection);
+      return { connection, baseline: await readBaseline(connection), openedAt: Date.now(), hook };
+    } catch (error) {
+      await connection.close();
+      throw error;
+    }
+  }
+}

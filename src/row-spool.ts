@@ -1,0 +1,163 @@
+import { randomUUID } from 'node:crypto';
+import { open, unlink, type FileHandle } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { BackgroundError } from './errors.ts';
+import { FrameReader } from './frames.ts';
+
+/** How many bytes all spools of an engine may hold together. */
+export class SpoolBudget {
+  readonly perWorkerBytes: number;
+  readonly totalBytes: number;
+  #usedBytes = 0;
+
+  constructor(perWorkerBytes: number, totalBytes: number) {
+    this.perWorkerBytes = perWorkerBytes;
+    this.totalBytes = totalBytes;
+  }
+
+  /** @throws BackgroundError 53400 when a limit would be exceeded */
+  take(bytes: number, heldBytes: number): void {
+    if (heldBytes + bytes > this.perWorkerBytes)
+      throw tooLarge('max_result_size', this.perWorkerBytes);
+    if (this.#usedBytes + bytes > this.totalBytes)
+      throw tooLarge('max_total_result_size', this.totalBytes);
+    this.#usedBytes += bytes;
+  }
+
+  giveBack(bytes: number): void {
+    this.#usedBytes -= bytes;
+  }
+}
+
+function tooLarge(setting: string, bytes: number): BackgroundError {
+  return new BackgroundError('53400', 'result of background worker is too large', {
+    detail: `The limit ${setting} of the proxy is ${bytes} bytes.`,
+    hint: 'Large result sets should be written to a table instead.',
+  });
+}
+
+/** Above this many bytes that wait for the disk, the worker's connection is paused. */
+const HIGH_WATER_BYTES = 1024 * 1024;
+const READ_BYTES = 256 * 1024;
+
+/**
+ * The rows of one worker's result, as the DataRow messages that brought them: in memory up to a
+ * limit, beyond it in a file that has no name, so that nobody else can open it and nothing is left
+ * behind. Written once, read once, closed by its owner.
+ */
+export class RowSpool {
+  rowCount = 0;
+  readonly #memoryBytes: number;
+  readonly #budget: SpoolBudget;
+  #frames: Buffer[] = [];
+  #framesBytes = 0;
+  #heldBytes = 0;
+  #file: FileHandle | undefined;
+  #fileBytes = 0;
+  #writing: Promise<void> | undefined;
+  #failure: Error | undefined;
+  #isClosed = false;
+
+  constructor(memoryBytes: number, budget: SpoolBudget) {
+    this.#memoryBytes = memoryBytes;
+    this.#budget = budget;
+  }
+
+  /** Bytes of all rows, headers included. */
+  get bytes(): number {
+    return this.#heldBytes;
+  }
+
+  /**
+   * Keeps a copy of a row. @returns a promise when the caller should pause until it settles
+   * @throws BackgroundError 53400 beyond the budget
+   */
+  add(frame: Buffer): Promise<void> | undefined {
+    if (this.#failure) throw this.#failure;
+    this.#budget.take(frame.length, this.#heldBytes);
+    this.#heldBytes += frame.length;
+    this.#framesBytes += frame.length;
+    this.rowCount++;
+    this.#frames.push(Buffer.from(frame));
+    if (
+      this.#writing === undefined &&
+      this.#framesBytes > (this.#file ? READ_BYTES : this.#memoryBytes)
+    ) {
+      this.#writing = this.#flush().finally(() => (this.#writing = undefined));
+    }
+    return this.#writing !== undefined && this.#framesBytes > HIGH_WATER_BYTES
+      ? this.#writing
+      : undefined;
+  }
+
+  /** Forgets the rows so far: only the last statement's are kept. */
+  reset(): void {
+    this.#budget.giveBack(this.#heldBytes);
+    this.#heldBytes = 0;
+    this.#framesBytes = 0;
+    this.#frames = [];
+    this.#fileBytes = 0;
+    this.rowCount = 0;
+  }
+
+  /** The rows in their order. The frames belong to the caller. */
+  async *read(): AsyncGenerator<Buffer> {
+    await this.#writing;
+    if (this.#failure) throw this.#failure;
+    if (this.#file !== undefined) {
+      let ready: Buffer[] = [];
+      const reader = new FrameReader((_type, frame) => ready.push(frame));
+      for (let at = 0; at < this.#fileBytes;) {
+        const chunk = Buffer.allocUnsafe(Math.min(READ_BYTES, this.#fileBytes - at));
+        const { bytesRead } = await this.#file.read(chunk, 0, chunk.length, at);
+        if (bytesRead === 0)
+          throw new BackgroundError('58030', 'the temporary file of a result ended early');
+        at += bytesRead;
+        reader.push(chunk.subarray(0, bytesRead));
+        yield* ready;
+        ready = [];
+      }
+    }
+    yield* this.#frames;
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.reset();
+    await this.#writing;
+    await this.#file?.close();
+  }
+
+  async #flush(): Promise<void> {
+    try {
+      this.#file ??= await openUnnamed();
+      while (this.#framesBytes > 0 && !this.#isClosed) {
+        const chunk = Buffer.concat(this.#frames);
+        const at = this.#fileBytes;
+        this.#frames = [];
+        this.#framesBytes = 0;
+        this.#fileBytes += chunk.length;
+        for (let done = 0; done < chunk.length;) {
+          done += (await this.#file.write(chunk, done, chunk.length - done, at + done))
+            .bytesWritten;
+        }
+        if (this.#framesBytes < READ_BYTES) break;
+      }
+    } catch (cause) {
+      this.#failure = new BackgroundError(
+        '58030',
+        'could not write the temporary file of a result',
+        { cause },
+      );
+    }
+  }
+}
+
+async function openUnnamed(): Promise<FileHandle> {
+  const path = join(tmpdir(), `pg-background-proxy-${randomUUID()}`);
+  const file = await open(path, 'wx+', 0o600);
+  await unlink(path);
+  return file;
+}

@@ -1,0 +1,32 @@
+import type { Logger } from './logger.ts';
+
+/** What an engine can be told; names and defaults as DBAs know them from PgBouncer where it has them. */
+export interface EngineSettings {
+  /** Where the server is. */
+  readonly host: string;
+  readonly port: number;
+  /** Signs the keys of all databases; every instance for a server has the same. */
+  readonly secret: Buffer;
+  readonly logger: Logger;
+  /** How long a login at the server may take. */
+  readonly serverConnectTimeoutMs: number;
+  /** Idle connections kept for each role and database. */
+  readonly maxIdleConnections: number;
+  /** A connection older than this is not used again. */
+  readonly serverLifetimeMs: number;
+  /** What a worker's result may hold while nobody reads it. */
+  readonly maxResultBytes: number;
+  /** The same for all workers together. */
+  readonly maxTotalResultBytes: number;
+  /** How long a shutdown waits for workers that still run. */
+  readonly shutdownTimeoutMs: number;
+}
+
+export const defaultEngineSettings = {
+  serverConnectTimeoutMs: 15_000,
+  maxIdleConnections: 8,
+  serverLifetimeMs: 3_600_000,
+  maxResultBytes: 1024 ** 3,
+  maxTotalResultBytes: 10 * 1024 ** 3,
+  shutdownTimeoutMs: 60_000,
+} as const satisfies Partial<EngineSettings>;

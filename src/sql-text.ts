@@ -1,0 +1,130 @@
+import { loadModule, parseSync } from 'libpg-query';
+import { BackgroundError, type DatabaseText } from './errors.ts';
+
+await loadModule();
+
+/** A node of libpg-query's tree: an object with one key, which names its type. */
+type Node = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+
+interface RawStatement {
+  readonly stmt?: Node;
+  readonly stmt_location?: number;
+  readonly stmt_len?: number;
+}
+
+/** A CREATE or DROP EXTENSION that names pg_background. Offsets count characters, which are bytes here. */
+export type ExtensionStatement = {
+  readonly start: number;
+  readonly end: number;
+  readonly text: DatabaseText;
+} & (
+  | {
+      readonly kind: 'create';
+      readonly schema: DatabaseText | undefined;
+      readonly ifNotExists: boolean;
+    }
+  | {
+      readonly kind: 'drop';
+      readonly ifExists: boolean;
+      readonly cascade: boolean;
+      readonly others: readonly DatabaseText[];
+    }
+);
+
+/**
+ * Cuts a script into its statements, without their semicolons.
+ * @throws Error when it does not parse
+ */
+export function splitStatements(script: string): string[] {
+  const bytes = Buffer.from(script, 'utf8');
+  return parse(script).map(({ stmt_location: start = 0, stmt_len: length }) =>
+    bytes.toString('utf8', start, length === undefined ? undefined : start + length).trim(),
+  );
+}
+
+/**
+ * Refuses what a worker may not run: transaction control, COPY to or from the client, LISTEN.
+ * @returns false when the text does not parse, so that nothing is known of it
+ * @throws BackgroundError 0A000
+ */
+export function vetWorkerSql(sql: DatabaseText): boolean {
+  const statements = tryParse(sql);
+  if (statements === undefined) return false;
+  for (const { stmt = {} } of statements) {
+    const copy = stmt['CopyStmt'];
+    if (stmt['TransactionStmt'] !== undefined) {
+      throw new BackgroundError(
+        '0A000',
+        'transaction control statements are not allowed in pg_background',
+      );
+    }
+    if (copy !== undefined && copy['filename'] === undefined) {
+      throw new BackgroundError('0A000', 'COPY protocol not allowed in pg_background');
+    }
+    if (stmt['ListenStmt'] !== undefined) {
+      throw new BackgroundError('0A000', 'cannot execute LISTEN within a background process');
+    }
+  }
+  return true;
+}
+
+/** Finds the statements that create or drop the extension; none in a text that does not parse. */
+export function findExtensionStatements(sql: DatabaseText): ExtensionStatement[] {
+  const statements = tryParse(sql) ?? [];
+  const utf8 = Buffer.from(sql, 'utf8');
+  // libpg-query counts the bytes of UTF-8, of which a byte above 127 has become two.
+  const offset = (bytes: number) => utf8.toString('utf8', 0, bytes).length;
+  const found: ExtensionStatement[] = [];
+  for (const { stmt = {}, stmt_location: from = 0, stmt_len: length } of statements) {
+    const what = readExtensionStatement(stmt);
+    if (what === undefined) continue;
+    const start = offset(from);
+    const end = length === undefined ? sql.length : offset(from + length);
+    found.push({ start, end, text: sql.slice(start, end), ...what });
+  }
+  return found;
+}
+
+type WithoutPlace<T> = T extends unknown ? Omit<T, 'start' | 'end' | 'text'> : never;
+
+function readExtensionStatement(stmt: Node): WithoutPlace<ExtensionStatement> | undefined {
+  const create = stmt['CreateExtensionStmt'];
+  if (create?.['extname'] === 'pg_background') {
+    const options = (create['options'] ?? []) as { DefElem?: { defname?: string; arg?: Node } }[];
+    const schema = options.find(({ DefElem }) => DefElem?.defname === 'schema')?.DefElem?.arg?.[
+      'String'
+    ]?.['sval'];
+    return {
+      kind: 'create',
+      schema: typeof schema === 'string' ? schema : undefined,
+      ifNotExists: create['if_not_exists'] === true,
+    };
+  }
+  const drop = stmt['DropStmt'];
+  if (drop?.['removeType'] === 'OBJECT_EXTENSION') {
+    const names = ((drop['objects'] ?? []) as Node[]).map((object) =>
+      String(object['String']?.['sval']),
+    );
+    if (!names.includes('pg_background')) return undefined;
+    return {
+      kind: 'drop',
+      ifExists: drop['missing_ok'] === true,
+      cascade: drop['behavior'] === 'DROP_CASCADE',
+      others: names.filter((name) => name !== 'pg_background'),
+    };
+  }
+  return undefined;
+}
+
+function tryParse(sql: DatabaseText): RawStatement[] | undefined {
+  try {
+    return parse(sql);
+  } catch {
+    return undefined;
+  }
+}
+
+function parse(sql: string): RawStatement[] {
+  if (sql.trim() === '') return [];
+  return (parseSync(sql) as unknown as { stmts?: RawStatement[] }).stmts ?? [];
+}

@@ -1,0 +1,91 @@
+import { randomUUID } from 'node:crypto';
+import { binaryColumns, literalColumns } from './column-chunks.ts';
+import { BackgroundError, ServerError } from './errors.ts';
+import type { Login, PooledConnection } from './login.ts';
+import type { RowSpool } from './row-spool.ts';
+
+/** Rows that travel in packets may hold this much; more needs the table. */
+const MAX_PACKET_BYTES = 4 * 1024 * 1024;
+
+/** Rows of up to this many packets are told directly: quicker than storing them. */
+const DIRECT_PACKETS = 4;
+
+/** How rows reach the function that returns them. */
+export type RowTransfer =
+  { readonly columns: readonly string[] } | { readonly transfer: string; readonly chunks: number };
+
+/** A transfer that stands in the table until it is released. */
+export interface StoredRows {
+  readonly key: string;
+  release(): Promise<void>;
+}
+
+/**
+ * Makes rows ready for the function: small ones in the reply itself, large ones in the table.
+ * @param packetBytes what one packet carries for the asking role
+ * @throws BackgroundError 54000 where only packets can carry them and they are too many
+ */
+export async function prepareRows(
+  login: Login,
+  rows: RowSpool,
+  columnCount: number,
+  canUseTable: boolean,
+  packetBytes: number,
+): Promise<{ readonly rows: RowTransfer; readonly stored?: StoredRows }> {
+  if (rows.bytes > packetBytes * DIRECT_PACKETS && canUseTable) {
+    const stored = await storeRows(login, rows, columnCount);
+    if (stored !== undefined) return stored;
+  }
+  if (rows.bytes > MAX_PACKET_BYTES) {
+    throw new BackgroundError('54000', 'result is too large to be read here', {
+      detail: `It holds ${rows.bytes} bytes, and the limit is ${MAX_PACKET_BYTES} where the result table cannot be used.`,
+      hint: 'Read it in a READ COMMITTED transaction on a primary server, or let the background SQL write to a table.',
+    });
+  }
+  return { rows: { columns: await literalColumns(rows.read(), columnCount) } };
+}
+
+/** Stores rows under a key of their own; undefined when the login's role may not. */
+async function storeRows(
+  login: Login,
+  rows: RowSpool,
+  columnCount: number,
+): Promise<{ rows: RowTransfer; stored: StoredRows } | undefined> {
+  const pooled = await login.borrow();
+  const { connection } = pooled;
+  const key = randomUUID();
+  let chunks = 0;
+  try {
+    if (login.takesFirstPurge()) await connection.query('SELECT pgbackground.transfer_drop(NULL)');
+    await connection.prepare('put', 'SELECT pgbackground.transfer_put($1, $2, $3, $4)');
+    await connection.executeMany('put', columnsOf());
+  } catch (error) {
+    await login.retire(pooled);
+    if (error instanceof ServerError && error.fields.code === '42501') return undefined;
+    throw error;
+  }
+  return {
+    rows: { transfer: key, chunks },
+    stored: { key, release: () => release(login, pooled, key) },
+  };
+
+  async function* columnsOf(): AsyncGenerator<(string | Buffer)[]> {
+    for await (const chunk of binaryColumns(rows.read(), columnCount)) {
+      chunks++;
+      for (const [column, values] of chunk.columns.entries()) {
+        yield [key, String(chunks), String(column + 1), values];
+      }
+    }
+  }
+}
+
+/** The writer stays connected until the rows were read: rows of a writer that is gone are garbage. */
+async function release(login: Login, pooled: PooledConnection, key: string): Promise<void> {
+  try {
+    await pooled.connection.query(`SELECT pgbackground.transfer_drop('${key}')`);
+  } catch {
+    await login.retire(pooled);
+    return;
+  }
+  await login.giveBack(pooled);
+}

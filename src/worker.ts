@@ -1,0 +1,327 @@
+import type { BackendConnection } from './backend-connection.ts';
+import {
+  BackgroundError,
+  reportFieldsOf,
+  ServerError,
+  type DatabaseText,
+  type ReportFields,
+} from './errors.ts';
+import { CALLBACK_SQLSTATE } from './callback.ts';
+import type { Login, PooledConnection } from './login.ts';
+import {
+  decodeCommandTag,
+  decodeReport,
+  decodeRowDescription,
+  MessageType,
+  type ColumnType,
+} from './messages.ts';
+import { RowSpool, type SpoolBudget } from './row-spool.ts';
+import { replay, settingsToReplay } from './session-settings.ts';
+import { vetWorkerSql } from './sql-text.ts';
+
+/** What list_v2 shows. `stopped` is a good end. */
+export type WorkerState = 'starting' | 'running' | 'stopped' | 'canceled' | 'error';
+
+/** What a launch asks for. Texts are bytes of the database's encoding. */
+export interface WorkerOrder {
+  readonly sql: DatabaseText;
+  /** What the session has set, see session_settings() in sql/. */
+  readonly settings: Readonly<Record<string, unknown>>;
+  /** The role to take on after the login; undefined for the login's own. */
+  readonly role: DatabaseText | undefined;
+  readonly roleOid: number;
+  readonly cookie: string;
+  readonly queueBytes: number;
+  /** 0: no limit but the session's statement_timeout. */
+  readonly timeoutMs: number;
+  /** submit_v2: rows are discarded, and nobody will ask for a result. */
+  readonly isSubmitted: boolean;
+}
+
+/** How far a worker's SQL says it is. */
+export interface Progress {
+  readonly pct: number;
+  readonly message: DatabaseText;
+}
+
+const TERMINATED = 'terminating background worker "pg_background" due to administrator command';
+
+/** SQL that may leave something in its session that DISCARD ALL does not remove, or that hides what it does. */
+const LEAVES_TRACES = /\b(set|set_config|load|call|do|dblink\w*|create\s+temp|lo_\w+)\b/i;
+
+/**
+ * One SQL text running on one connection, and what came of it.
+ *
+ * `starting`: a connection is borrowed, settings and role are put on it, the text is vetted.
+ * `running`: the text was sent; rows, tags and notices are collected as they come.
+ * `stopped`, `canceled`, `error`: the server has answered ReadyForQuery, or the connection is gone;
+ * the connection went back to the pool or was closed. Nothing changes after that.
+ */
+export class Worker {
+  readonly order: WorkerOrder;
+  readonly launchedAt = new Date();
+  /** Settles, never fails, when the worker has reached one of its last three states. */
+  readonly ended: Promise<void>;
+  /** Types of the last statement's rows; undefined when it returned none. */
+  columns: readonly ColumnType[] | undefined;
+  readonly tags: DatabaseText[] = [];
+  readonly notices: ReportFields[] = [];
+  readonly rows: RowSpool;
+  /** Settings that shape values as text, as the worker's session had them at its end. */
+  readonly formats = new Map<string, string>();
+  progress: Progress | undefined;
+  error: ReportFields | undefined;
+  endedAt: Date | undefined;
+  readonly #login: Login;
+  #pooled: PooledConnection | undefined;
+  #state: WorkerState = 'starting';
+  #pid = 0;
+  #isWanted = true;
+  #wasCanceled = false;
+  #wasTimedOut = false;
+  #spoolFailure: Error | undefined;
+  #hasRows = false;
+  #settleEnded: () => void = () => {};
+  #released: Promise<void> = Promise.resolve();
+
+  constructor(login: Login, order: WorkerOrder, budget: SpoolBudget) {
+    this.#login = login;
+    this.order = order;
+    this.rows = new RowSpool(order.queueBytes, budget);
+    this.#isWanted = !order.isSubmitted;
+    this.ended = new Promise((resolve) => (this.#settleEnded = resolve));
+  }
+
+  get state(): WorkerState {
+    return this.#state;
+  }
+
+  get pid(): number {
+    return this.#pid;
+  }
+
+  get hasEnded(): boolean {
+    return this.endedAt !== undefined;
+  }
+
+  /** Settles, never fails, when the connection is back in the pool, or closed. */
+  get released(): Promise<void> {
+    return this.#released;
+  }
+
+  get connection(): BackendConnection | undefined {
+    return this.#pooled?.connection;
+  }
+
+  /**
+   * Settles when the SQL was sent, without waiting for what comes of it: errors of the SQL are for
+   * result. @throws the reason for which no worker could be started
+   */
+  async start(isFreePid: (pid: number) => boolean): Promise<void> {
+    const { sql, settings, role, timeoutMs } = this.order;
+    let pooled: PooledConnection;
+    for (;;) {
+      pooled = await this.#login.borrow(isFreePid);
+      try {
+        const changes = settingsToReplay(
+          pooled.baseline,
+          // worker_timeout limits the whole text in place of the session's statement_timeout.
+          timeoutMs > 0 ? { ...settings, statement_timeout: '0' } : settings,
+        );
+        await replay(pooled.connection, changes, role);
+        break;
+      } catch (error) {
+        const wasLost = pooled.connection.isClosed;
+        const wasIdle = Date.now() - pooled.openedAt > 100;
+        await this.#login.retire(pooled);
+        // A connection that died in the pool: nothing was run on it, so the next one serves.
+        if (wasLost && wasIdle) continue;
+        throw error;
+      }
+    }
+    this.#pooled = pooled;
+    this.#pid = pooled.connection.pid;
+    for (const name of ['DateStyle', 'IntervalStyle', 'lc_monetary']) {
+      const value = settings[name];
+      if (typeof value === 'string') this.formats.set(name, value);
+    }
+    this.#state = 'running';
+    this.#released = this.#run(pooled, sql);
+  }
+
+  /** Output is for nobody any more: what there is goes, what comes is discarded. The SQL goes on. */
+  async abandon(): Promise<void> {
+    this.#isWanted = false;
+    await this.rows.close();
+  }
+
+  /** Terminates the worker. Settles when the server was told, not when the worker has ended. */
+  async cancel(): Promise<void> {
+    if (this.hasEnded) return;
+    this.#wasCanceled = true;
+    const link = await this.#login.controlLink();
+    if (!this.hasEnded) await link.terminate(this.#pid);
+  }
+
+  /** Cancels the statement, then terminates the worker when it still runs after the grace. */
+  async cancelGently(graceMs: number): Promise<void> {
+    if (this.hasEnded) return;
+    if (graceMs > 0) {
+      this.#wasCanceled = true;
+      await this.connection?.cancel();
+      if (await this.endsWithin(graceMs)) return;
+    }
+    await this.cancel();
+  }
+
+  /** Ends the worker without the help of the control link: for the end of the engine. */
+  async stop(): Promise<void> {
+    const connection = this.connection;
+    this.#wasCanceled = true;
+    await connection?.cancel();
+    if (!(await this.endsWithin(1_000))) await connection?.close();
+    await this.#released;
+  }
+
+  /** Whether the worker has ended before the time is over. */
+  async endsWithin(timeoutMs: number): Promise<boolean> {
+    if (this.hasEnded || timeoutMs <= 0) return this.hasEnded;
+    let timer: NodeJS.Timeout | undefined;
+    await Promise.race([
+      this.ended,
+      new Promise((resolve) => (timer = setTimeout(resolve, timeoutMs))),
+    ]);
+    clearTimeout(timer);
+    return this.hasEnded;
+  }
+
+  async #run(pooled: PooledConnection, sql: DatabaseText): Promise<void> {
+    const { connection } = pooled;
+    const { timeoutMs } = this.order;
+    const timer =
+      timeoutMs > 0
+        ? setTimeout(() => {
+            this.#wasTimedOut = true;
+            void connection.cancel();
+          }, timeoutMs)
+        : undefined;
+    let failure: unknown;
+    try {
+      if (!vetWorkerSql(sql)) {
+        // Unvetted text never runs. The server says what is wrong with it.
+        await connection.parseOnly(Buffer.from(sql, 'latin1'));
+        throw new BackgroundError('42601', 'pg_background cannot read this SQL', {
+          detail: "The server accepts its syntax, but the proxy's parser does not.",
+        });
+      }
+      await connection.query(sql, {
+        message: (type, frame) => this.#collect(connection, type, frame),
+      });
+    } catch (error) {
+      failure = error;
+    } finally {
+      clearTimeout(timer);
+    }
+    await this.#finish(pooled, failure);
+  }
+
+  #collect(connection: BackendConnection, type: number, frame: Buffer): void {
+    switch (type) {
+      case MessageType.rowDescription:
+        this.#dropRows();
+        this.columns = decodeRowDescription(frame);
+        this.#hasRows = true;
+        break;
+      case MessageType.dataRow:
+        if (this.#isWanted && this.#spoolFailure === undefined) this.#keep(connection, frame);
+        break;
+      case MessageType.commandComplete:
+        this.tags.push(decodeCommandTag(frame));
+        if (!this.#hasRows) this.#dropRows();
+        this.#hasRows = false;
+        break;
+      case MessageType.noticeResponse: {
+        const notice = decodeReport(frame);
+        if (this.#isWanted && notice.code !== CALLBACK_SQLSTATE) this.notices.push(notice);
+        break;
+      }
+      case MessageType.parameterStatus: {
+        const [name = '', value = ''] = frame.toString('latin1', 5, frame.length - 1).split('\0');
+        if (this.formats.has(name)) this.formats.set(name, value);
+        break;
+      }
+      default:
+        break;
+    }
+  }
+
+  #keep(connection: BackendConnection, frame: Buffer): void {
+    try {
+      const written = this.rows.add(frame);
+      if (written !== undefined) {
+        connection.pause();
+        void written.finally(() => connection.resume());
+      }
+    } catch (error) {
+      this.#spoolFailure = error as Error;
+      this.rows.reset();
+      void connection.cancel();
+    }
+  }
+
+  #dropRows(): void {
+    this.columns = undefined;
+    this.rows.reset();
+  }
+
+  async #finish(pooled: PooledConnection, failure: unknown): Promise<void> {
+    const wasLost = pooled.connection.isClosed;
+    const error = this.#spoolFailure ?? failure;
+    if (error !== undefined) {
+      this.rows.reset();
+      this.error = this.#describe(error, wasLost);
+    }
+    this.#state =
+      this.#wasCanceled && error !== undefined
+        ? 'canceled'
+        : error !== undefined
+          ? 'error'
+          : 'stopped';
+    this.endedAt = new Date();
+    // Not awaited by those who wait for the worker: the SQL has ended, whatever the pool still does.
+    const isReusable =
+      !wasLost &&
+      !this.#wasCanceled &&
+      !this.#wasTimedOut &&
+      !this.#spoolFailure &&
+      this.order.role === undefined &&
+      !LEAVES_TRACES.test(this.order.sql);
+    this.#settleEnded();
+    await (isReusable ? this.#login.giveBack(pooled) : this.#login.retire(pooled));
+  }
+
+  #describe(error: unknown, wasLost: boolean): ReportFields {
+    if (this.#wasTimedOut && error instanceof ServerError && error.fields.code === '57014') {
+      return { ...error.fields, message: 'canceling statement due to statement timeout' };
+    }
+    const fields = reportFieldsOf(error);
+    if (fields.code === '57P01') return { ...fields, severity: 'ERROR', message: TERMINATED };
+    if (wasLost && !(error instanceof ServerError)) {
+      return {
+        severity: 'ERROR',
+        code: '08006',
+        message: `lost connection to worker process with PID ${this.#pid}`,
+      };
+    }
+    if (fields.position === undefined || fields.internalPosition !== undefined)
+      return { ...fields, severity: 'ERROR' };
+    // The reader's own statement is another text: the position is one in the worker's.
+    return {
+      ...fields,
+      severity: 'ERROR',
+      position: undefined,
+      internalPosition: fields.position,
+      internalQuery: this.order.sql,
+    };
+  }
+}
