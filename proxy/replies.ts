@@ -1,0 +1,18 @@
+import { encodeReport, MessageType, reportFieldsOf } from '../src/index.ts';
+
+/** An error as the last message to a client. */
+export function fatalResponse(error: unknown): Buffer {
+  const { code, message, detail, hint } = reportFieldsOf(error);
+  const fields: (readonly [string, string | undefined])[] = [
+    ['S', 'FATAL'],
+    ['V', 'FATAL'],
+    ['C', code],
+    ['M', message],
+    ['D', detail],
+    ['H', hint],
+  ];
+  return encodeReport(
+    MessageType.errorResponse,
+    fields.filter((field): field is [string, string] => field[1] !== undefined),
+  );
+}

@@ -1,0 +1,46 @@
+import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { serveClient, type SessionServices } from './session.ts';
+
+/** Listens for clients and counts their sessions. */
+export class ProxyServer {
+  readonly #services: SessionServices;
+  readonly #server: Server;
+  readonly #sessions = new Set<Promise<void>>();
+  readonly #shutdown = new AbortController();
+
+  constructor(services: SessionServices) {
+    this.#services = services;
+    this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (client) =>
+      this.#accept(client),
+    );
+  }
+
+  /** Settles when clients can connect. @throws the socket's error, EADDRINUSE for one */
+  async listen(host: string, port: number): Promise<AddressInfo> {
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen({ host, port }, resolve);
+    });
+    return this.#server.address() as AddressInfo;
+  }
+
+  get sessionCount(): number {
+    return this.#sessions.size;
+  }
+
+  /** Accepts nobody any more, ends all sessions, and closes the engine when its workers are done. */
+  async close(): Promise<void> {
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    this.#shutdown.abort();
+    await Promise.all(this.#sessions);
+    await closed;
+    await this.#services.engine.close();
+  }
+
+  #accept(client: Socket): void {
+    const session = serveClient(client, this.#services, this.#shutdown.signal).finally(() =>
+      this.#sessions.delete(session),
+    );
+    this.#sessions.add(session);
+  }
+}
