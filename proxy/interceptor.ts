@@ -62,7 +62,7 @@ export class Interceptor implements SessionEvents {
 
   #serverRules(): FilterRules {
     return {
-      header: (type) => {
+      header: (type, length) => {
         switch (type) {
           case MessageType.noticeResponse:
             return 'peek';
@@ -72,10 +72,9 @@ export class Interceptor implements SessionEvents {
           case MessageType.commandComplete:
             return this.#ownTag === undefined ? 'pass' : 'take';
           case MessageType.errorResponse:
-            return this.#raised === undefined ? 'pass' : 'take';
           case MessageType.backendKeyData:
           case MessageType.parameterStatus:
-            return 'take';
+            return length <= MAX_PARSED_BYTES ? 'take' : 'pass';
           default:
             return 'pass';
         }

@@ -88,8 +88,13 @@ BEGIN
     BEGIN
       RETURN QUERY EXECUTE pgbackground.probe(types);
       EXIT;
-    EXCEPTION WHEN datatype_mismatch THEN
-      GET STACKED DIAGNOSTICS complaint = PG_EXCEPTION_DETAIL;
+    EXCEPTION
+      WHEN datatype_mismatch THEN
+        GET STACKED DIAGNOSTICS complaint = PG_EXCEPTION_DETAIL;
+      WHEN feature_not_supported THEN
+        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+          MESSAGE = 'function returning record called in context that cannot accept type record',
+          HINT = 'Call it in FROM with a column definition list.';
     END;
     types := pgbackground.adopt(type_oids, types, complaint, true,
       'column definition list of pg_background_list_v2 must be (pid integer, cookie bigint, launched_at timestamp with time zone, user_id oid, queue_size integer, state text, sql_preview text, last_error text, consumed boolean) or begin like it');

@@ -114,6 +114,9 @@ export class BackgroundSession {
       case 'awake':
         if (message.nonce === this.#conversation?.nonce) this.#conversation.awake();
         break;
+      case 'fetched':
+        if (message.transfer === this.#stored?.key) this.#releaseStored();
+        break;
       case 'tag':
         if (isGrantToken(this.#settings.secret, message.grantToken))
           this.#events.tagReplaced(message.tag);
@@ -163,6 +166,10 @@ export class BackgroundSession {
   #endConversation(): void {
     this.#conversation?.abandon();
     this.#conversation = undefined;
+    this.#releaseStored();
+  }
+
+  #releaseStored(): void {
     const stored = this.#stored;
     this.#stored = undefined;
     if (stored !== undefined) this.#track(stored.release());

@@ -48,6 +48,7 @@ export type CallbackMessage =
   | { readonly kind: 'install'; readonly grantToken: string; readonly payload: string }
   | { readonly kind: 'tag'; readonly grantToken: string; readonly tag: string }
   | { readonly kind: 'acknowledge'; readonly nonce: string; readonly packet: number }
+  | { readonly kind: 'fetched'; readonly transfer: string }
   | { readonly kind: 'awake'; readonly nonce: string };
 
 /** Reads the text of a callback notice; undefined when it is none of ours. */
@@ -73,6 +74,8 @@ export function parseCallback(text: string): CallbackMessage | undefined {
       return parts.length === 2
         ? { kind: 'acknowledge', nonce: first, packet: Number(second) }
         : undefined;
+    case 'F':
+      return parts.length === 1 ? { kind: 'fetched', transfer: first } : undefined;
     case 'W':
       return parts.length === 1 ? { kind: 'awake', nonce: first } : undefined;
     default:

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { BackendConnection, type LoginTarget } from './backend-connection.ts';
+import { BackendConnection, type LoginTarget, type TextRows } from './backend-connection.ts';
 import { wideBytes } from './callback.ts';
 import type { Conversation } from './conversation.ts';
 import { BackgroundError } from './errors.ts';
@@ -88,13 +88,13 @@ export class ControlLink {
   }
 
   async readInstalledKey(): Promise<string | undefined> {
-    const rows = await this.#connection.query(INSTALLED_KEY);
+    const rows = await this.#ask(INSTALLED_KEY);
     return (this.#installedKey = rows[0]?.[0] ?? undefined);
   }
 
   /** Shows a message to the function that waits for it; settles when all of it was read. */
   deliver(conversation: Conversation, message: Buffer): Promise<void> {
-    const delivery = this.#turn.then(async () => {
+    return this.#inTurn(async () => {
       for (const { text, isWide, number } of conversation.packets(message, this.#wideBytes)) {
         const wasRead = conversation.read(number);
         wasRead.catch(() => {}); // awaited below, unless showing it fails first
@@ -105,24 +105,22 @@ export class ControlLink {
         await wasRead;
       }
     });
-    this.#turn = delivery.catch(() => {});
-    return delivery;
   }
 
   /** Takes an advisory lock with a key that nobody else uses; functions sleep on it. */
   async lock(): Promise<string> {
     const key = randomBytes(8).readBigInt64BE().toString();
-    await this.#connection.query(`SELECT pg_catalog.pg_advisory_lock(${key})`);
+    await this.#ask(`SELECT pg_catalog.pg_advisory_lock(${key})`);
     return key;
   }
 
   async unlock(key: string): Promise<void> {
-    await this.#connection.query(`SELECT pg_catalog.pg_advisory_unlock(${key})`);
+    await this.#ask(`SELECT pg_catalog.pg_advisory_unlock(${key})`);
   }
 
   /** Ends another backend of our role; false when it is gone already. */
   async terminate(pid: number): Promise<boolean> {
-    const rows = await this.#connection.query(`SELECT pg_catalog.pg_terminate_backend(${pid})`);
+    const rows = await this.#ask(`SELECT pg_catalog.pg_terminate_backend(${pid})`);
     return rows[0]?.[0] === 't';
   }
 
@@ -131,13 +129,23 @@ export class ControlLink {
     if (!Number.isSafeInteger(roleOid) || !Number.isSafeInteger(otherOid)) {
       throw new BackgroundError('XX000', 'not an oid');
     }
-    const rows = await this.#connection.query(
-      `SELECT pg_catalog.pg_has_role(${roleOid}, ${otherOid}, 'USAGE')`,
+    const rows = await this.#ask(`SELECT pg_catalog.pg_has_role(${roleOid}, ${otherOid}, 'USAGE')`,
     );
     return rows[0]?.[0] === 't';
   }
 
   async close(): Promise<void> {
     await this.#connection.close();
+  }
+
+  /** Any statement of the link's own: it changes the query text, so it must not come between packet and reader. */
+  #ask(sql: string): Promise<TextRows> {
+    return this.#inTurn(() => this.#connection.query(sql));
+  }
+
+  #inTurn<T>(action: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(action);
+    this.#turn = result.catch(() => {});
+    return result;
   }
 }

@@ -4,8 +4,13 @@ description := pgbackground.call(verb, pg_catalog.json_build_object('step', 'des
     BEGIN
       RETURN QUERY EXECUTE pgbackground.probe(types);
       EXIT;
-    EXCEPTION WHEN datatype_mismatch THEN
-      GET STACKED DIAGNOSTICS complaint = PG_EXCEPTION_DETAIL;
+    EXCEPTION
+      WHEN datatype_mismatch THEN
+        GET STACKED DIAGNOSTICS complaint = PG_EXCEPTION_DETAIL;
+      WHEN feature_not_supported THEN
+        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+          MESSAGE = 'function returning record called in context that cannot accept type record',
+          HINT = 'Call it in FROM with a column definition list.';
     END;
     types := pgbackground.adopt(description OPERATOR(pg_catalog.->) 'types', types, complaint, false,
       description OPERATOR(pg_catalog.->>) 'refusal');
@@ -17,4 +22,7 @@ description := pgbackground.call(verb, pg_catalog.json_build_object('step', 'des
       USING ARRAY(SELECT c.vals FROM pg_catalog.json_array_elements_text(reply OPERATOR(pg_catalog.->) 'columns') WITH ORDINALITY AS c(vals, n) ORDER BY c.n),
             (reply OPERATOR(pg_catalog.->>) 'chunks')::integer, (reply OPERATOR(pg_catalog.->>) 'transfer')::pg_catalog.uuid;
     PERFORM pgbackground.use_formats(formats);
+    IF reply OPERATOR(pg_catalog.->>) 'transfer' IS NOT NULL THEN
+      RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('F ', reply OPERATOR(pg_catalog.->>) 'transfer');
+    END IF;
   END IF;

@@ -1,0 +1,39 @@
+import pg from 'pg';
+import { sharedServer } from './server.ts';
+
+let count = 0;
+
+/** A fresh database on the shared server, for one test file. */
+export interface TestDatabase {
+  readonly name: string;
+  readonly host: string;
+  readonly port: number;
+  /** A connection that goes around the proxy; closed by drop(). */
+  direct(user?: string): Promise<pg.Client>;
+  drop(): Promise<void>;
+}
+
+export async function createDatabase(options = ''): Promise<TestDatabase> {
+  const { host, port } = await sharedServer();
+  const name = `test_${process.pid}_${++count}`;
+  const admin = new pg.Client({ host, port, user: 'postgres', database: 'postgres' });
+  await admin.connect();
+  await admin.query(`CREATE DATABASE ${name} ${options}`);
+  const clients: pg.Client[] = [];
+  return {
+    name,
+    host,
+    port,
+    async direct(user = 'postgres') {
+      const client = new pg.Client({ host, port, user, database: name });
+      await client.connect();
+      clients.push(client);
+      return client;
+    },
+    async drop() {
+      await Promise.all(clients.map((client) => client.end()));
+      await admin.query(`DROP DATABASE ${name} WITH (FORCE)`);
+      await admin.end();
+    },
+  };
+}
