@@ -28,12 +28,17 @@ export class ProxyServer {
     return this.#sessions.size;
   }
 
-  /** Accepts nobody any more, ends all sessions, and closes the engine when its workers are done. */
-  async close(): Promise<void> {
+  /** Accepts nobody any more and ends all sessions. */
+  async stopListening(): Promise<void> {
     const closed = new Promise((resolve) => this.#server.close(resolve));
     this.#shutdown.abort();
     await Promise.all(this.#sessions);
     await closed;
+  }
+
+  /** Ends everything: the sessions, then the engine when its workers are done. */
+  async close(): Promise<void> {
+    await this.stopListening();
     await this.#services.engine.close();
   }
 

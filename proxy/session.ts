@@ -10,6 +10,9 @@ import { pump } from './relay.ts';
 import { fatalResponse } from './replies.ts';
 import { addParameters, readFirstPacket, type FirstPacket } from './startup.ts';
 
+/** How long a client may take to read what the server said before it closed the connection. */
+const FAREWELL_TIMEOUT_MS = 60_000;
+
 /** What a session needs of the proxy. */
 export interface SessionServices {
   readonly engine: BackgroundEngine;
@@ -67,6 +70,7 @@ async function forwardCancel(
   try {
     await new Promise<void>((resolve) => {
       server.on('close', () => resolve());
+      server.on('end', () => server.end());
       server.on('data', () => {});
       server.on('error', () => {});
       client.on('close', () => server.destroySoon());
@@ -103,10 +107,12 @@ async function relay(
         server.destroy();
       };
       let left = 2;
+      let frozen: NodeJS.Timeout | undefined;
       const onClosed = () => {
         if (--left === 0) resolve();
       };
       client.on('close', () => {
+        clearTimeout(frozen);
         server.destroySoon();
         onClosed();
       });
@@ -115,6 +121,7 @@ async function relay(
         client.end();
         client.resume();
         client.destroySoon();
+        frozen = setTimeout(() => client.destroy(), FAREWELL_TIMEOUT_MS);
         onClosed();
       });
       server.on('end', () => server.end());

@@ -28,7 +28,7 @@ export type FirstPacket =
 export async function readFirstPacket(client: Socket): Promise<FirstPacket | undefined> {
   let bytes: Buffer = Buffer.alloc(0);
   for (;;) {
-    while (bytes.length < 8 || bytes.length < startupLength(bytes)) {
+    while (bytes.length < 4 || bytes.length < startupLength(bytes)) {
       const more = await nextChunk(client);
       if (more === undefined) return undefined;
       bytes = bytes.length === 0 ? more : Buffer.concat([bytes, more]);

@@ -227,6 +227,10 @@ BEGIN
              FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a);
   payload := pgbackground.armor(pg_catalog.json_build_object('nonce', nonce, 'seed', pg_catalog.encode(seed, 'hex'),
     'wide', wide, 'verb', verb, 'arguments', arguments));
+  IF pg_catalog.length(payload) OPERATOR(pg_catalog.>) 66000000 THEN
+    RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'request to the proxy is too large',
+      DETAIL = 'SQL for a background worker may hold about 48 MB.';
+  END IF;
   IF grant_token IS NULL THEN
     payload := pgbackground.sign(payload);
   ELSE

@@ -10,7 +10,7 @@ import {
   type SignedContext,
 } from './callback.ts';
 import { arrayLiteral } from './column-chunks.ts';
-import type { ControlLink } from './control-link.ts';
+import type { AdvisoryLock, ControlLink } from './control-link.ts';
 import { Conversation } from './conversation.ts';
 import { BackgroundError, reportFieldsOf, type DatabaseText, type ReportFields } from './errors.ts';
 import type { Login } from './login.ts';
@@ -48,6 +48,16 @@ class WorkerFailure extends Error {
   }
 }
 
+/** What a function is told, undefined for nothing at all, and what it will raise then. */
+interface Answer {
+  readonly reply: object | undefined;
+  readonly raises?: {
+    readonly error?: ReportFields;
+    readonly pid?: number;
+    readonly notices?: boolean;
+  };
+}
+
 /** A quick answer needs no lock to sleep on. */
 const QUICK_MS = 5;
 const ANY_TEXT = 25;
@@ -72,6 +82,7 @@ export class BackgroundSession {
   /** What this session's own worker reports, when the session is a worker's connection. */
   #onProgress: ((progress: Progress) => void) | undefined;
   #work: Promise<unknown> = Promise.resolve();
+  #isClosed = false;
 
   constructor(
     login: Login,
@@ -158,6 +169,7 @@ export class BackgroundSession {
 
   /** Ends the session: its workers go on, their output is discarded. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     this.#endConversation();
     await this.#registry.dropAll();
     await this.#work;
@@ -221,59 +233,56 @@ export class BackgroundSession {
   ): Promise<void> {
     const link = await this.#login.controlLink();
     const answer = act(link).then(
-      (ok) => ({ ok }),
+      (ok): Answer => ({ reply: { ok } }),
       (error: unknown) => this.#refusal(error),
     );
-    const quick = await within(QUICK_MS, answer);
-    const reply = quick ?? (await this.#makeWait(conversation, link, answer));
-    if (reply === 'unverified') return;
-    await link.deliver(conversation, encode(reply));
+    const { reply, raises } =
+      (await within(QUICK_MS, answer)) ?? (await this.#makeWait(conversation, answer));
+    if (reply === undefined) return;
+    const current = await this.#login.controlLink();
+    if (raises?.notices) this.#events.noticesRaised();
+    if (raises?.error) this.#events.errorRaised(raises.error, raises.pid);
+    await current.deliver(conversation, encode(reply));
   }
 
   /** Lets the function sleep on a lock until the answer is there. */
-  async #makeWait<T>(
-    conversation: Conversation,
-    link: ControlLink,
-    answer: Promise<T>,
-  ): Promise<T> {
-    let key: string | undefined = await link.lock();
-    const news = encode({ wait: key });
-    const unlock = async () => {
-      if (key !== undefined) await link.unlock(key);
-      key = undefined;
-    };
-    const awakened = answer.then(unlock);
+  async #makeWait(conversation: Conversation, answer: Promise<Answer>): Promise<Answer> {
+    let isAnswered = false;
+    let lock: AdvisoryLock | undefined;
+    void answer.then(() => {
+      isAnswered = true;
+      lock?.release();
+    });
     try {
-      for (;;) {
-        await link.deliver(conversation, news);
+      while (!isAnswered) {
+        // Every ten seconds the function looks whether we live; it wakes at once when the link is lost.
+        const link = await this.#login.controlLink();
+        if (lock?.link !== link) lock = await link.lock();
+        await link.deliver(conversation, encode({ wait: lock.key }));
         await conversation.untilAwake();
-        // Awake before the lock was given up: the function looks every ten seconds whether we live.
-        if (key === undefined) break;
       }
-      await awakened;
       return await answer;
     } finally {
-      await unlock();
+      lock?.release();
     }
   }
 
-  #refusal(
-    error: unknown,
-  ): { error: ReportFields; notices?: readonly ReportFields[] } | 'unverified' {
+  #refusal(error: unknown): Answer {
     if (error instanceof Unverified) {
+      // Whoever forges requests learns nothing; a function fails with 53000 after its own time-out.
       this.#drop(error.message);
-      return 'unverified';
+      return { reply: undefined };
     }
     if (error instanceof WorkerFailure && error.worker.error !== undefined) {
       const { worker } = error;
-      if (worker.notices.length > 0) this.#events.noticesRaised();
-      this.#events.errorRaised(error.worker.error, worker.pid);
-      return { error: error.worker.error, notices: worker.notices };
+      return {
+        reply: { error: error.worker.error, notices: worker.notices },
+        raises: { error: error.worker.error, pid: worker.pid, notices: worker.notices.length > 0 },
+      };
     }
     const fields = reportFieldsOf(error);
     if (fields.code === 'XX000') this.#settings.logger.error({ err: error }, 'a call failed');
-    this.#events.errorRaised(fields, undefined);
-    return { error: fields };
+    return { reply: { error: fields }, raises: { error: fields } };
   }
 
   #newKey(link: ControlLink): object {
@@ -404,8 +413,10 @@ export class BackgroundSession {
         cause: error,
       });
     }
-    this.#registry.add(worker);
     this.#onWorker(worker);
+    // The client may have gone while the worker was started: it goes on, as those before it.
+    if (this.#isClosed) await worker.abandon();
+    else this.#registry.add(worker);
     return { pid: worker.pid, cookie: worker.order.cookie };
   }
 

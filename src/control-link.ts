@@ -28,6 +28,13 @@ const LINK_SETTINGS = {
   standard_conforming_strings: 'on',
 } as const;
 
+/** A lock that a function sleeps on; whoever took it releases it, once or more often. */
+export interface AdvisoryLock {
+  readonly key: string;
+  readonly link: ControlLink;
+  release(): void;
+}
+
 /**
  * The connection through which functions get their answers: its application_name (63 bytes, which
  * every role may read) or its query text (wider, for roles with the rights of ours) shows one packet
@@ -108,14 +115,20 @@ export class ControlLink {
   }
 
   /** Takes an advisory lock with a key that nobody else uses; functions sleep on it. */
-  async lock(): Promise<string> {
+  async lock(): Promise<AdvisoryLock> {
     const key = randomBytes(8).readBigInt64BE().toString();
     await this.#ask(`SELECT pg_catalog.pg_advisory_lock(${key})`);
-    return key;
-  }
-
-  async unlock(key: string): Promise<void> {
-    await this.#ask(`SELECT pg_catalog.pg_advisory_unlock(${key})`);
+    let isHeld = true;
+    return {
+      key,
+      link: this,
+      release: () => {
+        if (!isHeld) return;
+        isHeld = false;
+        // When the link is lost, the server has released the lock itself.
+        this.#ask(`SELECT pg_catalog.pg_advisory_unlock(${key})`).catch(() => {});
+      },
+    };
   }
 
   /** Ends another backend of our role; false when it is gone already. */

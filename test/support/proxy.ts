@@ -97,7 +97,7 @@ export class TestProxy {
     await eventually(async () => {
       const { rows } = await admin.query<{ application_name: string; query: string }>(
         `SELECT application_name, query FROM pg_stat_activity
-          WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'`,
+          WHERE datname = current_database() AND application_name <> 'direct' AND backend_type = 'client backend'`,
       );
       expect(rows, 'connections that are left').to.deep.equal([]);
     });

@@ -1,0 +1,269 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { pipeline } from 'node:stream/promises';
+import { expect } from 'chai';
+import pg from 'pg';
+import { serialize } from 'pg-protocol';
+import { eventually } from '../support/eventually.ts';
+import { TestProxy } from '../support/proxy.ts';
+import { fieldsOf, RawClient } from '../support/wire.ts';
+
+describe('the relay', () => {
+  let proxy: TestProxy;
+
+  before(async () => {
+    proxy = await TestProxy.start();
+  });
+  afterEach(async () => {
+    for (const client of opened.splice(0)) client.socket.destroy();
+    await proxy.expectNothingLeft();
+  });
+  after(() => proxy.stop());
+
+  const opened: RawClient[] = [];
+  async function login(): Promise<RawClient> {
+    const client = await RawClient.login(proxy.port, { user: 'postgres', database: proxy.database.name });
+    opened.push(client);
+    return client;
+  }
+
+  it('answers a simple query as the server does, message by message', async () => {
+    const sql = `SELECT 1 AS a, NULL, 'é'; CREATE TEMP TABLE x (a int); INSERT INTO x VALUES (1); SELECT 1/0`;
+    const through = await login();
+    const direct = await RawClient.login(proxy.database.port, { user: 'postgres', database: proxy.database.name });
+    expect(await through.query(sql)).to.deep.equal(await direct.query(sql));
+    await Promise.all([through.end(), direct.end()]);
+  });
+
+  it('answers the extended protocol, row limits and pipelines as the server does', async () => {
+    const bytes = Buffer.concat([
+      serialize.parse({ name: 's', text: 'SELECT g FROM generate_series(1, $1) g', types: [23] }),
+      serialize.describe({ type: 'S', name: 's' }),
+      serialize.bind({ portal: 'p', statement: 's', values: ['5'] }),
+      serialize.execute({ portal: 'p', rows: 2 }),
+      serialize.execute({ portal: 'p', rows: 0 }),
+      serialize.sync(),
+      serialize.parse({ name: '', text: 'SELECT nonsense', types: [] }),
+      serialize.bind({ portal: '', statement: '', values: [] }),
+      serialize.sync(),
+      serialize.query('SELECT 3'),
+    ]);
+    const answers: unknown[] = [];
+    for (const port of [proxy.port, proxy.database.port]) {
+      const client = await RawClient.login(port, { user: 'postgres', database: proxy.database.name });
+      client.socket.write(bytes);
+      answers.push([await client.until('Z'), await client.until('Z'), await client.until('Z')]);
+      await client.end();
+    }
+    expect(answers[0]).to.deep.equal(answers[1]);
+  });
+
+  it('adds nothing to what the server says at the start of a session', async () => {
+    const through = await login();
+    const direct = await RawClient.login(proxy.database.port, { user: 'postgres', database: proxy.database.name });
+    const withoutKey = ({ messages }: RawClient) => messages.filter(({ type }) => type !== 'K');
+    expect(withoutKey(through)).to.deep.equal(withoutKey(direct));
+    await Promise.all([through.end(), direct.end()]);
+  });
+
+  it('gives the client the process ID of its own backend', async () => {
+    const client = await login();
+    const key = client.messages.find(({ type }) => type === 'K');
+    const [, row] = await client.query('SELECT pg_backend_pid()');
+    expect(String(key?.body.readInt32BE(0))).to.equal(row?.body.toString('utf8', 6));
+    await client.end();
+  });
+
+  it('passes COPY in both directions', async () => {
+    const client = await proxy.connect();
+    await client.query('CREATE TEMP TABLE copied (a int, b text)');
+    const raw = await login();
+    await raw.query('CREATE TEMP TABLE copied (a int, b text)');
+    raw.socket.write(serialize.query('COPY copied FROM STDIN'));
+    await raw.until('G');
+    for (let i = 0; i < 1000; i++) raw.socket.write(serialize.copyData(Buffer.from(`${i}\tpg_background ${i}\n`)));
+    raw.socket.write(serialize.copyDone());
+    await raw.until('Z');
+    const out = await raw.query('COPY (SELECT * FROM copied ORDER BY a) TO STDOUT');
+    expect(out.filter(({ type }) => type === 'd')).to.have.length(1000);
+    expect(out.at(-3)?.type).to.equal('c');
+    await raw.end();
+  });
+
+  it('delivers a notification to a client that is idle', async () => {
+    const client = await proxy.connect();
+    await client.query('LISTEN news');
+    const heard = once(client, 'notification') as Promise<[{ payload?: string }]>;
+    await (await proxy.database.direct()).query(`NOTIFY news, 'hello'`);
+    expect((await heard)[0].payload).to.equal('hello');
+  });
+
+  it('takes a CancelRequest to the server, and closes its connection after the server has', async () => {
+    const client = await login();
+    const key = client.messages.find(({ type }) => type === 'K')?.body ?? Buffer.alloc(0);
+    client.socket.write(serialize.query('SELECT pg_sleep(60)'));
+    const observer = await proxy.database.direct();
+    await eventually(async () => {
+      const { rows } = await observer.query(`SELECT FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active' AND datname = current_database()`);
+      expect(rows).to.have.length(1);
+    });
+    const request = Buffer.alloc(16);
+    request.writeInt32BE(16, 0);
+    request.writeInt32BE(80877102, 4);
+    key.copy(request, 8);
+    const cancel = await RawClient.connect(proxy.port);
+    cancel.socket.resume();
+    cancel.socket.write(request);
+    await cancel.closed();
+    const answer = await client.until('Z');
+    expect(answer.filter(({ type }) => type === 'E').map((error) => fieldsOf(error)['C'])).to.deep.equal(['57014']);
+    await client.end();
+  });
+
+  it('answers N to SSLRequest and GSSENCRequest, and goes on', async () => {
+    const client = await RawClient.connect(proxy.port);
+    for (const code of [80877103, 80877104]) {
+      const request = Buffer.alloc(8);
+      request.writeInt32BE(8, 0);
+      request.writeInt32BE(code, 4);
+      client.socket.write(request);
+      const [answer] = (await once(client.socket, 'data')) as [Buffer];
+      expect(answer.toString()).to.equal('N');
+    }
+    client.listen();
+    client.socket.write(serialize.startup({ user: 'postgres', database: proxy.database.name }));
+    await client.until('Z');
+    await client.end();
+  });
+
+  it('passes a refused login to the client in the words of the server', async () => {
+    const client = new pg.Client({ host: '127.0.0.1', port: proxy.port, user: 'nobody_knows', database: proxy.database.name });
+    const error = await client.connect().catch((reason: unknown) => reason as pg.DatabaseError);
+    expect(error).to.include({ code: '28000', message: 'role "nobody_knows" does not exist' });
+  });
+
+  it('refuses a first packet that is none, and serves the next client', async () => {
+    for (const garbage of ['GET / HTTP/1.1\r\n\r\n', '\0\0\0\x04', '\x7f\xff\xff\xff\0\x03\0\0', '\0\0\0\x09\0\x02\0\0\0']) {
+      const client = await RawClient.connect(proxy.port);
+      client.listen();
+      client.socket.write(Buffer.from(garbage, 'latin1'));
+      const [answer] = await client.until('E');
+      expect(fieldsOf(answer ?? { type: '', body: Buffer.alloc(0) })).to.include({ S: 'FATAL', C: '08P01' });
+      await client.closed();
+    }
+    expect(await (await proxy.connect()).value('SELECT 1')).to.equal(1);
+  });
+
+  it("ends the server's connection when the client vanishes", async () => {
+    const client = await login();
+    const observer = await proxy.database.direct();
+    const [, row] = await client.query('SELECT pg_backend_pid()');
+    const pid = row?.body.toString('utf8', 6);
+    client.socket.resetAndDestroy();
+    await eventually(async () => {
+      expect((await observer.query('SELECT FROM pg_stat_activity WHERE pid = $1', [pid])).rows).to.have.length(0);
+    });
+  });
+
+  it('delivers the last words of a backend that is terminated, then closes', async () => {
+    const client = await login();
+    const [, row] = await client.query('SELECT pg_backend_pid()');
+    await (await proxy.database.direct()).query('SELECT pg_terminate_backend($1)', [row?.body.toString('utf8', 6)]);
+    const [farewell] = await client.until('E');
+    expect(fieldsOf(farewell ?? { type: '', body: Buffer.alloc(0) })['C']).to.equal('57P01');
+    await client.closed();
+  });
+
+  it('lets the server wait for a client that does not read, and keeps its memory', async () => {
+    const client = await login();
+    client.socket.pause();
+    const before = process.memoryUsage().rss;
+    client.socket.write(serialize.query(`SELECT repeat('x', 1000) FROM generate_series(1, 300000)`));
+    const observer = await proxy.database.direct();
+    await eventually(async () => {
+      const { rows } = await observer.query(`SELECT FROM pg_stat_activity WHERE wait_event = 'ClientWrite' AND datname = current_database()`);
+      expect(rows, 'backends that wait for their client').to.have.length(1);
+    });
+    expect(process.memoryUsage().rss - before).to.be.below(64 * 1024 * 1024);
+    client.socket.destroy();
+  });
+
+  it('lets a client wait for a server that does not read', async () => {
+    const raw = await login();
+    await raw.query('CREATE TABLE slow (a text)');
+    await raw.query('BEGIN; LOCK TABLE slow');
+    const writer = await login();
+    const before = process.memoryUsage().rss;
+    writer.socket.write(serialize.query('COPY slow FROM STDIN'));
+    const line = serialize.copyData(Buffer.from(`${'x'.repeat(10_000)}\n`));
+    let isFull = false;
+    for (let i = 0; i < 20_000 && !isFull; i++) {
+      if (!writer.socket.write(line)) {
+        isFull = await Promise.race([
+          once(writer.socket, 'drain').then(() => false),
+          new Promise<boolean>((resolve) => setTimeout(() => resolve(true), 1_000)),
+        ]);
+      }
+    }
+    expect(isFull, 'the client was made to wait').to.equal(true);
+    expect(process.memoryUsage().rss - before).to.be.below(64 * 1024 * 1024);
+    writer.socket.destroy();
+    await raw.query('ROLLBACK; DROP TABLE slow');
+    await raw.end();
+  });
+
+  it('relays a replication connection without a change', async () => {
+    const client = await RawClient.login(proxy.port, {
+      user: 'postgres',
+      database: proxy.database.name,
+      replication: 'database',
+    });
+    const answer = await client.query('IDENTIFY_SYSTEM');
+    expect(answer.map(({ type }) => type)).to.deep.equal(['T', 'D', 'C', 'Z']);
+    await client.end();
+  });
+
+  it('keeps bytes and order of large values in both directions', async () => {
+    const client = await proxy.connect();
+    const value = Buffer.from(Array.from({ length: 3_000_000 }, (_, i) => (i * 7919) & 255));
+    expect(await client.value('SELECT $1::bytea', [value])).to.deep.equal(value);
+  });
+
+  it('says that the server is out of reach when it is', async () => {
+    const { ProxyServer } = await import('../../proxy/server.ts');
+    const { BackgroundEngine, defaultEngineSettings } = await import('../../src/index.ts');
+    const logger = { debug() {}, info() {}, warn() {}, error() {} };
+    const upstream = { host: '127.0.0.1', port: 1 };
+    const engine = new BackgroundEngine({ ...defaultEngineSettings, ...upstream, secret: Buffer.alloc(32), logger });
+    const server = new ProxyServer({ engine, logger, upstream, clientLoginTimeoutMs: 1000, serverConnectTimeoutMs: 1000 });
+    const { port } = await server.listen('127.0.0.1', 0);
+    try {
+      const client = new pg.Client({ host: '127.0.0.1', port, user: 'postgres' });
+      const error = await client.connect().catch((reason: unknown) => reason as pg.DatabaseError);
+      expect(error).to.include({ code: '08006', message: 'the proxy could not connect to the server' });
+    } finally {
+      await server.close();
+    }
+  });
+
+  it('ends a connection that never sends its first packet', async () => {
+    const { ProxyServer } = await import('../../proxy/server.ts');
+    const logger = { debug() {}, info() {}, warn() {}, error() {} };
+    const upstream = { host: proxy.database.host, port: proxy.database.port };
+    const server = new ProxyServer({
+      engine: proxy.engine,
+      logger,
+      upstream,
+      clientLoginTimeoutMs: 50,
+      serverConnectTimeoutMs: 1000,
+    });
+    const { port } = await server.listen('127.0.0.1', 0);
+    const silent = connect({ host: '127.0.0.1', port });
+    const chunks: Buffer[] = [];
+    await pipeline(silent, async (source: AsyncIterable<Buffer>) => {
+      for await (const chunk of source) chunks.push(chunk);
+    });
+    expect(Buffer.concat(chunks).toString()).to.include('client_login_timeout');
+    await server.stopListening();
+  });
+});
