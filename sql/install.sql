@@ -25,10 +25,10 @@ BEGIN
   IF target IS NULL THEN
     target := pg_catalog.current_schema();
     IF target IS NULL THEN
-      RAISE EXCEPTION USING ERRCODE = 'undefined_schema', MESSAGE = 'no schema has been selected to create in';
+      RAISE EXCEPTION USING ERRCODE = 'invalid_schema_name', MESSAGE = 'no schema has been selected to create in';
     END IF;
   ELSIF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace AS n WHERE n.nspname OPERATOR(pg_catalog.=) target) THEN
-    RAISE EXCEPTION USING ERRCODE = 'undefined_schema', MESSAGE = pg_catalog.format('schema "%s" does not exist', target);
+    RAISE EXCEPTION USING ERRCODE = 'invalid_schema_name', MESSAGE = pg_catalog.format('schema "%s" does not exist', target);
   END IF;
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   target := pg_catalog.quote_ident(target);

@@ -248,16 +248,18 @@ export class BackgroundSession {
   /** Lets the function sleep on a lock until the answer is there. */
   async #makeWait(conversation: Conversation, answer: Promise<Answer>): Promise<Answer> {
     let isAnswered = false;
+    const hasAnswer = () => isAnswered;
     let lock: AdvisoryLock | undefined;
     void answer.then(() => {
       isAnswered = true;
       lock?.release();
     });
     try {
-      while (!isAnswered) {
+      while (!hasAnswer()) {
         // Every ten seconds the function looks whether we live; it wakes at once when the link is lost.
         const link = await this.#login.controlLink();
         if (lock?.link !== link) lock = await link.lock();
+        if (hasAnswer()) break;
         await link.deliver(conversation, encode({ wait: lock.key }));
         await conversation.untilAwake();
       }

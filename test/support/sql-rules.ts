@@ -80,6 +80,17 @@ export function countsOf(body: ParsedBody): Readonly<Record<'words' | 'nodes', o
   };
 }
 
+/** The texts that stand as constants in a body. */
+export function constantsIn(body: ParsedBody): string[] {
+  const constants: string[] = [];
+  for (const expression of body.expressions) {
+    visit(parseSync(expression) as unknown as Tree, (type, node) => {
+      if (type === 'sval') constants.push(String(node['sval']));
+    });
+  }
+  return constants;
+}
+
 /** The texts of a list of String nodes. */
 export function namesOf(list: unknown): string[] {
   return ((list ?? []) as { String?: { sval?: string } }[]).map(
