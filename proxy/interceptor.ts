@@ -30,6 +30,8 @@ export class Interceptor implements SessionEvents {
   readonly #parameters = new Map<string, string>();
   #ownTag: string | undefined;
   #raised: { readonly error: ReportFields; readonly pid: number | undefined } | undefined;
+  #unanswered: ReportFields | undefined;
+  #isReplacement = false;
   #hasNotices = false;
   #isTakingCallback = false;
 
@@ -48,7 +50,12 @@ export class Interceptor implements SessionEvents {
   /** What the client sends. */
   readonly fromClient = new MessageFilter(this.#clientRules(), MAX_PARSED_BYTES);
 
+  replacementBegan(): void {
+    this.#isReplacement = true;
+  }
+
   tagReplaced(tag: string): void {
+    this.#isReplacement = false;
     this.#ownTag = tag;
   }
 
@@ -58,6 +65,10 @@ export class Interceptor implements SessionEvents {
 
   noticesRaised(): void {
     this.#hasNotices = true;
+  }
+
+  unanswered(reason: ReportFields): void {
+    this.#unanswered = reason;
   }
 
   #serverRules(): FilterRules {
@@ -98,7 +109,7 @@ export class Interceptor implements SessionEvents {
   #takeFromServer(frame: Buffer): Buffer | undefined {
     switch (frame[0]) {
       case MessageType.noticeResponse: {
-        if (!this.#isTakingCallback) return cleanReport(frame, undefined, this.#sharesEncoding);
+        if (!this.#isTakingCallback) return cleanReport(frame, { sharesEncoding: this.#sharesEncoding });
         for (const [letter, text] of reportFields(frame)) {
           if (letter === 'M') this.#session?.receive(text);
         }
@@ -111,7 +122,12 @@ export class Interceptor implements SessionEvents {
         return frameOf(MessageType.commandComplete, Buffer.from(`${tag}\0`));
       }
       case MessageType.errorResponse:
-        return cleanReport(frame, this.#raised, this.#sharesEncoding);
+        return cleanReport(frame, {
+          raised: this.#raised,
+          unanswered: this.#unanswered,
+          isReplacement: this.#isReplacement,
+          sharesEncoding: this.#sharesEncoding,
+        });
       case MessageType.backendKeyData:
         this.#onBackendPid(frame.readInt32BE(5));
         return frame;
@@ -147,6 +163,8 @@ export class Interceptor implements SessionEvents {
     this.#session?.statementEnded();
     this.#ownTag = undefined;
     this.#raised = undefined;
+    this.#unanswered = undefined;
+    this.#isReplacement = false;
     this.#hasNotices = false;
   }
 

@@ -118,18 +118,22 @@ function checkReachable(upstream: Upstream): Promise<void> {
 function findSecret(
   config: Pick<ProxyConfig, 'secret' | 'secretFile'>,
   dataDirectory: string | undefined,
+  read: (path: string) => Promise<Buffer> = readOrCreateSecret,
 ): Promise<Buffer> {
   if (config.secretFile !== undefined) return readSecret(config.secretFile, '--secret-file');
   if (config.secret !== undefined)
     return Promise.resolve(checkSecret(config.secret, 'PGBG_SECRET'));
-  return readOrCreateSecret(defaultSecretFile(dataDirectory));
+  return read(defaultSecretFile(dataDirectory));
 }
 
 async function printSql(config: SqlConfig): Promise<void> {
+  // Read, never made: before its first start the embedded server's folder must stay empty.
   const dataDirectory = config.isEmbedded
     ? (config.dataDirectory ?? defaultDataDirectory())
     : undefined;
-  const grantToken = newGrantToken(await findSecret(config, dataDirectory));
+  const grantToken = newGrantToken(
+    await findSecret(config, dataDirectory, (path) => readSecret(path, 'the secret of the first start')),
+  );
   const text = config.drop
     ? dropStatement({
         grantToken,

@@ -121,7 +121,7 @@ async function relay(
         client.end();
         client.resume();
         client.destroySoon();
-        frozen = setTimeout(() => client.destroy(), FAREWELL_TIMEOUT_MS);
+        if (!client.closed) frozen = setTimeout(() => client.destroy(), FAREWELL_TIMEOUT_MS);
         onClosed();
       });
       server.on('end', () => server.end());

@@ -6,6 +6,7 @@ DECLARE
   messages    pg_catalog.text := pg_catalog.current_setting('client_min_messages');
   target      pg_catalog.text;
 BEGIN
+  RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('B ', grant_token);
   IF EXISTS (SELECT FROM pg_catalog.pg_extension AS e WHERE e.extname OPERATOR(pg_catalog.=) 'pg_background') THEN
     EXECUTE @original@;
     RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('T ', grant_token, ' DROP EXTENSION');

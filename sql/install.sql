@@ -9,6 +9,7 @@ DECLARE
   privilege   pg_catalog.text;
   material    pg_catalog.json;
 BEGIN
+  RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('B ', grant_token);
   IF EXISTS (SELECT FROM pg_catalog.pg_available_extensions() AS e WHERE e.name OPERATOR(pg_catalog.=) 'pg_background') THEN
     EXECUTE @original@;
     RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('T ', grant_token, ' CREATE EXTENSION');

@@ -30,6 +30,9 @@ export const ownerFunctions = [
   ['pg_background_drop_executor_role', ''],
 ] as const;
 
+/** Names of all functions that CREATE EXTENSION puts into the schema it was given. */
+export const apiFunctionNames: readonly string[] = [...apiFunctions, ...ownerFunctions].map(([name]) => name);
+
 export const apiTypes = [
   'pg_background_handle',
   'pg_background_stats',

@@ -47,7 +47,9 @@ export class BackendConnection {
   #secret: Buffer = Buffer.alloc(0);
   #exchanges: Exchange[] = [];
   #end: Error | undefined;
+  /** Not to be used any more: closed, or told by the server that it will be. */
   #isClosed = false;
+  #wasClosedHere = false;
   #lastError: ServerError | undefined;
 
   private constructor(target: LoginTarget, socket: Socket) {
@@ -66,7 +68,6 @@ export class BackendConnection {
     this.closed = new Promise((resolve) => {
       socket.on('close', () => {
         const lost = this.#lastError ?? this.#end;
-        const wasOurs = this.#isClosed;
         this.#isClosed = true;
         for (const exchange of this.#exchanges.splice(0)) {
           exchange.reject(
@@ -75,7 +76,7 @@ export class BackendConnection {
               new BackgroundError('08006', 'the server closed the connection unexpectedly'),
           );
         }
-        resolve(wasOurs ? undefined : (lost ?? new BackgroundError('08006', 'connection lost')));
+        resolve(this.#wasClosedHere ? undefined : (lost ?? new BackgroundError('08006', 'connection lost')));
       });
     });
   }
@@ -220,15 +221,15 @@ export class BackendConnection {
 
   /** Says Terminate and waits until the connection is gone. */
   async close(): Promise<void> {
-    if (!this.#isClosed) {
+    if (!this.#wasClosedHere) {
+      this.#wasClosedHere = true;
       this.#isClosed = true;
       this.#socket.resume();
-      this.#socket.end(serialize.end());
-      const timer = setTimeout(() => this.#socket.destroy(), 5_000);
-      await this.closed;
-      clearTimeout(timer);
+      if (this.#socket.writable) this.#socket.end(serialize.end());
     }
+    const timer = setTimeout(() => this.#socket.destroy(), 5_000);
     await this.closed;
+    clearTimeout(timer);
   }
 
   #send(bytes: Buffer, handler: MessageHandler | undefined): Promise<TextRows> {
@@ -272,6 +273,7 @@ export class BackendConnection {
       case MessageType.errorResponse: {
         const error = new ServerError(decodeReport(frame));
         this.#lastError = error;
+        if (error.fields.severity !== 'ERROR') this.#isClosed = true;
         if (exchange !== undefined) exchange.error ??= error;
         break;
       }

@@ -46,6 +46,7 @@ export type CallbackMessage =
       readonly mac: string;
     }
   | { readonly kind: 'install'; readonly grantToken: string; readonly payload: string }
+  | { readonly kind: 'began'; readonly grantToken: string }
   | { readonly kind: 'tag'; readonly grantToken: string; readonly tag: string }
   | { readonly kind: 'acknowledge'; readonly nonce: string; readonly packet: number }
   | { readonly kind: 'fetched'; readonly transfer: string }
@@ -66,6 +67,8 @@ export function parseCallback(text: string): CallbackMessage | undefined {
       return parts.length === 2
         ? { kind: 'install', grantToken: first, payload: second }
         : undefined;
+    case 'B':
+      return parts.length === 1 ? { kind: 'began', grantToken: first } : undefined;
     case 'T':
       return parts.length >= 2
         ? { kind: 'tag', grantToken: first, tag: parts.slice(1).join(' ') }

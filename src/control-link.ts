@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { BackendConnection, type LoginTarget, type TextRows } from './backend-connection.ts';
-import { wideBytes } from './callback.ts';
-import type { Conversation } from './conversation.ts';
+import { NARROW_BYTES, wideBytes } from './callback.ts';
+import type { Packet } from './conversation.ts';
 import { BackgroundError } from './errors.ts';
 import type { DatabaseIdentity } from './signing-key.ts';
 
@@ -49,7 +49,6 @@ export class ControlLink {
   readonly #wideBytes: number;
   #turn: Promise<unknown> = Promise.resolve();
   #installedKey: string | undefined;
-  readonly #replyStatement = 'reply';
 
   private constructor(connection: BackendConnection, description: readonly (string | null)[]) {
     const [systemIdentifier, databaseOid, trackActivities, querySize, encoding] = description;
@@ -79,14 +78,18 @@ export class ControlLink {
     }
   }
 
+  get isClosed(): boolean {
+    return this.#connection.isClosed;
+  }
+
   /** Settles when the link is gone. */
   get closed(): Promise<unknown> {
     return this.#connection.closed;
   }
 
-  /** How many bytes of a message one packet carries for this conversation. */
-  packetBytes(conversation: Conversation): number {
-    return conversation.isWide && this.#wideBytes > 0 ? this.#wideBytes : 21;
+  /** How many bytes of a message one packet carries, for a role that may read our query text or not. */
+  packetBytes(isWide: boolean): number {
+    return isWide && this.#wideBytes > 0 ? this.#wideBytes : NARROW_BYTES;
   }
 
   /** The ID of the key with which requests in this database are signed, as it was last read. */
@@ -99,18 +102,19 @@ export class ControlLink {
     return (this.#installedKey = rows[0]?.[0] ?? undefined);
   }
 
-  /** Shows a message to the function that waits for it; settles when all of it was read. */
-  deliver(conversation: Conversation, message: Buffer): Promise<void> {
+  /** Bytes of a message that one wide packet carries; 0 where the server shows no query texts. */
+  get wideBytes(): number {
+    return this.#wideBytes;
+  }
+
+  /** Shows a packet until it was read; meanwhile nothing else changes what the link shows. */
+  show(packet: Packet, wasRead: Promise<void>): Promise<void> {
     return this.#inTurn(async () => {
-      for (const { text, isWide, number } of conversation.packets(message, this.#wideBytes)) {
-        const wasRead = conversation.read(number);
-        wasRead.catch(() => {}); // awaited below, unless showing it fails first
-        // A comment is an empty query: it is shown in pg_stat_activity and leaves no trace in pg_stat_statements.
-        await (isWide
-          ? this.#connection.query(`--${text}`)
-          : this.#connection.execute(this.#replyStatement, [text]));
-        await wasRead;
-      }
+      // A comment is an empty query: it is shown in pg_stat_activity and leaves no trace in pg_stat_statements.
+      await (packet.isWide
+        ? this.#connection.query(`--${packet.text}`)
+        : this.#connection.execute('reply', [packet.text]));
+      await wasRead;
     });
   }
 

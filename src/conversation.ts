@@ -4,6 +4,15 @@ import { NARROW_BYTES, sealPacket } from './callback.ts';
 /** How long the asking function may take to read a packet before it counts as gone. */
 const READ_TIMEOUT_MS = 6_000;
 
+/** A part of an answer, sealed, as the control link shows it. */
+export interface Packet {
+  readonly text: string;
+  /** Shown as query text, not as application_name. */
+  readonly isWide: boolean;
+  /** Counts from 1 within the conversation. */
+  readonly number: number;
+}
+
 /**
  * One request of a function and what it is still told. The function reads a packet, acknowledges
  * it and waits for the next; when it was told to wait for news, it reports when it is awake again.
@@ -30,11 +39,6 @@ export class Conversation {
     return this.#nonce;
   }
 
-  /** Whether the asking role may read the query text of our control link. */
-  get isWide(): boolean {
-    return this.#wide;
-  }
-
   /** Aborts when nobody waits for the answer any more. */
   get abandoned(): AbortSignal {
     return this.#abandonment.signal;
@@ -56,10 +60,7 @@ export class Conversation {
   }
 
   /** A message as the packets to show one after the other, each sealed when its turn comes. */
-  *packets(
-    message: Buffer,
-    wideBytes: number,
-  ): Generator<{ text: string; isWide: boolean; number: number }> {
+  *packets(message: Buffer, wideBytes: number): Generator<Packet> {
     const isWide = this.#wide && wideBytes > NARROW_BYTES;
     const size = isWide ? wideBytes : NARROW_BYTES;
     for (let at = 0; at === 0 || at < message.length; at += size) {

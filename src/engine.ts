@@ -99,9 +99,11 @@ export class BackgroundEngine {
     const token = `worker:${randomUUID()}`;
     // Nobody sees a worker's stream but the engine, which needs nothing put right in it.
     const events: SessionEvents = {
+      replacementBegan: () => {},
       tagReplaced: () => {},
       errorRaised: () => {},
       noticesRaised: () => {},
+      unanswered: () => {},
     };
     const session = this.#newSession(login, token, events);
     return {

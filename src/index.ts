@@ -29,4 +29,5 @@ export {
   MessageType,
   reportFields,
 } from './messages.ts';
+export { apiFunctionNames } from './api.ts';
 export type { Logger } from './logger.ts';

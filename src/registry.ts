@@ -36,11 +36,14 @@ export class Registry {
     return this.workers.filter((worker) => !(worker.order.isSubmitted && worker.hasEnded)).length;
   }
 
+  /** Whether a new worker may have a pid: no handle that is still of use has it. */
   isFreePid(pid: number): boolean {
-    return !this.#workers.has(pid);
+    const worker = this.#workers.get(pid);
+    return worker === undefined || (worker.order.isSubmitted && worker.hasEnded);
   }
 
   add(worker: Worker): void {
+    this.#workers.delete(worker.pid);
     this.#workers.set(worker.pid, worker);
     this.#launched++;
     void worker.ended.then(() => {

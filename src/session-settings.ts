@@ -31,6 +31,8 @@ export function settingsToReplay(
   baseline: SettingValues,
   session: Readonly<Record<string, unknown>>,
 ): [string, DatabaseText][] {
+  // Values travel as text: below 1, floating-point numbers would lose digits on their way.
+  if (Number(session['extra_float_digits']) < 1) session = { ...session, extra_float_digits: '1' };
   return Object.entries(session).filter(
     (entry): entry is [string, DatabaseText] =>
       typeof entry[1] === 'string' &&

@@ -1,0 +1,316 @@
+import { randomBytes } from 'node:crypto';
+import type { Verb } from './api.ts';
+import type { Arguments, SignedContext } from './callback.ts';
+import { arrayLiteral } from './column-chunks.ts';
+import type { ControlLink } from './control-link.ts';
+import { BackgroundError, reportFieldsOf, toDatabaseText, type DatabaseText, type ReportFields } from './errors.ts';
+import type { Login } from './login.ts';
+import { notAttached, Registry } from './registry.ts';
+import type { SpoolBudget } from './row-spool.ts';
+import { defaultQueueSize, maxWorkers, readSetting, workerTimeout } from './setting-value.ts';
+import { prepareRows, type StoredRows } from './transfer.ts';
+import { Worker, type Progress } from './worker.ts';
+
+/** A worker's error on its way to the reader, with the notices that came before it. */
+export class WorkerFailure extends Error {
+  readonly error: ReportFields;
+  readonly pid: number;
+  readonly notices: readonly ReportFields[];
+
+  constructor(worker: Worker, error: ReportFields) {
+    super('background worker failed');
+    this.error = error;
+    this.pid = worker.pid;
+    this.notices = worker.notices;
+  }
+}
+
+/** Who asks, and through which link the server can be asked about that. */
+export interface Caller {
+  readonly context: SignedContext;
+  readonly link: ControlLink;
+  /** How many bytes of an answer one packet carries for the asking role. */
+  readonly packetBytes: number;
+}
+
+/** What calls do beyond their answers. */
+export interface CallEffects {
+  /** A worker was launched. */
+  launched(worker: Worker): void;
+  /** Rows stand in the table until the function has read them. */
+  stored(rows: StoredRows): void;
+  /** The session's own worker tells how far it is. */
+  progressed(progress: Progress): void;
+}
+
+const ANY_TEXT = 25;
+
+/** One method for each function of the API, for the workers of one session. */
+export class SessionCalls {
+  readonly #login: Login;
+  readonly #budget: SpoolBudget;
+  readonly #effects: CallEffects;
+  readonly #registry = new Registry();
+  #isClosed = false;
+
+  constructor(login: Login, budget: SpoolBudget, effects: CallEffects) {
+    this.#login = login;
+    this.#budget = budget;
+    this.#effects = effects;
+  }
+
+  /** Does what a function asks for. @returns its answer, as JSON @throws what the function raises */
+  async perform(verb: Verb, args: Arguments, caller: Caller): Promise<object> {
+    switch (verb) {
+      case 'pg_background_launch':
+      case 'pg_background_launch_v2':
+      case 'pg_background_submit_v2':
+        return this.#launch(verb, args, caller);
+      case 'pg_background_result':
+      case 'pg_background_result_v2':
+        return this.#result(args, caller);
+      case 'pg_background_detach':
+      case 'pg_background_detach_v2':
+        await this.#registry.drop(await this.#find(args, caller));
+        return {};
+      case 'pg_background_cancel_v2':
+        await (await this.#find(args, caller)).cancel();
+        return {};
+      case 'pg_background_cancel_v2_grace':
+        await (await this.#find(args, caller)).cancelGently(clamp(args['graceMs'], 3_600_000));
+        return {};
+      case 'pg_background_wait_v2':
+        await (await this.#find(args, caller)).ended;
+        return {};
+      case 'pg_background_wait_v2_timeout': {
+        const worker = await this.#find(args, caller);
+        return { ended: await worker.endsWithin(clamp(args['timeoutMs'], 86_400_000)) };
+      }
+      case 'pg_background_list_v2':
+        return { columns: await this.#list(caller) };
+      case 'pg_background_stats_v2':
+        return { ...this.#registry.counts, maxWorkers: readSetting(maxWorkers, args['maxWorkers']) };
+      case 'pg_background_progress':
+        this.#effects.progressed(toProgress(args, caller.link.encoding));
+        return {};
+      case 'pg_background_get_progress_v2':
+        return this.#progressOf(args, caller);
+    }
+  }
+
+  /** Forgets all handles; the workers go on. */
+  forgetWorkers(): Promise<void> {
+    return this.#registry.dropAll();
+  }
+
+  /** The same, and forgets at once what is still being launched. */
+  close(): Promise<void> {
+    this.#isClosed = true;
+    return this.#registry.dropAll();
+  }
+
+  async #launch(verb: Verb, args: Arguments, { context }: Caller): Promise<object> {
+    const queueBytes = queueSizeOf(args);
+    const limit = readSetting(maxWorkers, args['maxWorkers']);
+    if (this.#registry.counted >= limit) {
+      throw new BackgroundError('53400', 'too many background workers', {
+        detail: `Current limit is ${limit} concurrent workers per session.`,
+        hint: 'Wait for existing workers to complete, or increase pg_background.max_workers.',
+      });
+    }
+    const isOwnRole = context.role === toDatabaseText(this.#login.target.role);
+    if (context.kind === 'bound' && !isOwnRole) {
+      // Never logged in as one role to run as a weaker one: RESET ROLE in the SQL would undo that.
+      throw new BackgroundError('42501', 'no credentials to launch a background worker as this role', {
+        detail:
+          'The call stands in a SECURITY DEFINER function or a restricted operation, and the role there is not the one that logged in.',
+        hint: 'Call pg_background from a SECURITY INVOKER function.',
+      });
+    }
+    const worker = new Worker(
+      this.#login,
+      {
+        sql: String(args['sql']),
+        settings: (args['settings'] ?? {}) as Record<string, unknown>,
+        role: isOwnRole ? undefined : context.role,
+        roleOid: context.roleOid,
+        cookie: verb === 'pg_background_launch' ? '0' : newCookie(),
+        queueBytes,
+        timeoutMs: readSetting(workerTimeout, args['workerTimeout']),
+        isSubmitted: verb === 'pg_background_submit_v2',
+      },
+      this.#budget,
+    );
+    await worker.start((pid) => this.#registry.isFreePid(pid)).catch(refuseForConnections);
+    this.#effects.launched(worker);
+    // The client may have gone while the worker was started: it goes on, as those before it.
+    if (this.#isClosed) await worker.abandon();
+    else this.#registry.add(worker);
+    return { pid: worker.pid, cookie: worker.order.cookie };
+  }
+
+  /** A result is read in two steps: its types first, so that a wrong column list destroys nothing. */
+  async #result(args: Arguments, caller: Caller): Promise<object> {
+    const worker = this.#registry.find(Number(args['pid']));
+    await this.#checkRights(worker, caller);
+    if (typeof args['cookie'] === 'string' && args['cookie'] !== worker.order.cookie) {
+      throw notAttached(worker.pid, ' (cookie mismatch)');
+    }
+    if (worker.order.isSubmitted) {
+      throw new BackgroundError(
+        '0A000',
+        `results are disabled for PID ${worker.pid} (submitted via submit_v2)`,
+      );
+    }
+    await worker.ended;
+    if (worker.error !== undefined) {
+      await this.#registry.drop(worker);
+      throw new WorkerFailure(worker, worker.error);
+    }
+    return args['step'] === 'take' ? this.#take(worker, args, caller) : describe(worker);
+  }
+
+  async #take(worker: Worker, args: Arguments, { packetBytes }: Caller): Promise<object> {
+    const { notices, columns, tags } = worker;
+    const formats = { ...Object.fromEntries(worker.formats), array_nulls: 'on' };
+    if (columns === undefined) {
+      await this.#registry.drop(worker);
+      return { notices, formats, columns: [arrayLiteral(tags)] };
+    }
+    const { rows, stored } = await prepareRows(
+      this.#login,
+      worker.rows,
+      columns.length,
+      args['throughTable'] === true,
+      packetBytes,
+    );
+    if (stored !== undefined) this.#effects.stored(stored);
+    await this.#registry.drop(worker);
+    return { notices, formats, ...rows };
+  }
+
+  /** The worker of a v2 call: known, allowed, and with the right cookie, in this order. */
+  async #find(args: Arguments, caller: Caller): Promise<Worker> {
+    const worker = this.#registry.find(Number(args['pid']));
+    await this.#checkRights(worker, caller);
+    if (typeof args['cookie'] === 'string' && args['cookie'] !== worker.order.cookie) {
+      throw new BackgroundError('55000', `cookie mismatch for PID ${worker.pid}`, {
+        hint: 'The worker may have been restarted or the handle is stale.',
+      });
+    }
+    return worker;
+  }
+
+  async #mayUse(worker: Worker, { context, link }: Caller): Promise<boolean> {
+    const { roleOid } = worker.order;
+    return roleOid === context.roleOid || link.hasPrivilegesOf(context.roleOid, roleOid);
+  }
+
+  async #checkRights(worker: Worker, caller: Caller): Promise<void> {
+    if (await this.#mayUse(worker, caller)) return;
+    throw new BackgroundError(
+      '42501',
+      `permission denied for background worker with PID "${worker.pid}"`,
+    );
+  }
+
+  async #list(caller: Caller): Promise<string[]> {
+    const { encoding } = caller.link;
+    const rows: (string | null)[][] = [];
+    for (const worker of this.#registry.workers) {
+      if (!(await this.#mayUse(worker, caller))) continue;
+      const { order, error } = worker;
+      rows.push([
+        String(worker.pid),
+        order.cookie,
+        worker.launchedAt.toISOString(),
+        String(order.roleOid),
+        String(order.queueBytes),
+        worker.state,
+        cutText(order.sql, 120, encoding),
+        error === undefined ? null : abbreviate(error.message, 512, encoding),
+        'f', // a result that was consumed has no row any more
+      ]);
+    }
+    return Array.from({ length: 9 }, (_, column) =>
+      arrayLiteral(rows.map((row) => row[column] ?? null)),
+    );
+  }
+
+  async #progressOf(args: Arguments, caller: Caller): Promise<object> {
+    const worker = this.#registry.workers.find(
+      ({ pid, order }) => pid === args['pid'] && order.cookie === args['cookie'],
+    );
+    if (worker === undefined) return {};
+    await this.#checkRights(worker, caller);
+    const { progress } = worker;
+    return progress === undefined ? {} : { pct: progress.pct, msg: progress.message };
+  }
+}
+
+/** Too many connections, of the server or of the role, or no server at all. */
+function refuseForConnections(error: unknown): never {
+  const { code, message } = reportFieldsOf(error);
+  if (code !== '53300' && code !== '08001') throw error;
+  throw new BackgroundError('53000', 'could not register background process', {
+    detail: message,
+    hint: 'You may need to increase max_connections, or the CONNECTION LIMIT of the role or database.',
+    cause: error,
+  });
+}
+
+function describe(worker: Worker): object {
+  if (worker.columns !== undefined) {
+    return {
+      types: worker.columns.map(({ oid }) => oid),
+      refusal: 'remote query result rowtype does not match the specified FROM clause rowtype',
+    };
+  }
+  return {
+    types: [ANY_TEXT],
+    refusal:
+      'remote query did not return a result set, but result rowtype is not a single text column',
+  };
+}
+
+function queueSizeOf(args: Arguments): number {
+  const given = Number(args['queueSize']);
+  const bytes = given > 0 ? given : readSetting(defaultQueueSize, args['defaultQueueSize']);
+  if (bytes < defaultQueueSize.min) {
+    throw new BackgroundError('22023', 'queue size must be at least 64 bytes');
+  }
+  if (bytes > defaultQueueSize.max) {
+    throw new BackgroundError('22023', 'queue size must not exceed 268435456 bytes', {
+      hint: 'Large result sets should be written to a table instead.',
+    });
+  }
+  return bytes;
+}
+
+function toProgress(args: Arguments, encoding: string): Progress {
+  const message = typeof args['msg'] === 'string' ? args['msg'] : '';
+  return { pct: clamp(args['pct'], 100), message: cutText(message, 63, encoding) };
+}
+
+function clamp(value: unknown, max: number): number {
+  return Math.min(Math.max(Number(value ?? 0), 0), max);
+}
+
+/** A random int8 that is not 0, as text: it has more digits than a number holds. */
+function newCookie(): string {
+  const cookie = randomBytes(8).readBigInt64BE();
+  return cookie === 0n ? newCookie() : cookie.toString();
+}
+
+/** Cuts a text to so many bytes, never inside a character. */
+function cutText(text: DatabaseText, bytes: number, encoding: string): DatabaseText {
+  if (text.length <= bytes) return text;
+  let end = bytes;
+  // In UTF-8 a byte 10xxxxxx continues a character.
+  if (encoding === 'UTF8') while (end > 0 && (text.charCodeAt(end) & 0xc0) === 0x80) end--;
+  return text.slice(0, end);
+}
+
+function abbreviate(text: DatabaseText, bytes: number, encoding: string): DatabaseText {
+  return text.length <= bytes ? text : `${cutText(text, bytes - 3, encoding)}...`;
+}

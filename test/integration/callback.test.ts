@@ -1,0 +1,212 @@
+import { expect } from 'chai';
+import { serialize } from 'pg-protocol';
+import { eventually } from '../support/eventually.ts';
+import { TestProxy, type TestClient } from '../support/proxy.ts';
+import { RawClient } from '../support/wire.ts';
+
+describe('the callback channel', () => {
+  let proxy: TestProxy;
+  let client: TestClient;
+
+  before(async () => {
+    proxy = await TestProxy.startInstalled();
+    const admin = await proxy.connect();
+    await admin.query(`CREATE ROLE caller LOGIN; GRANT pgbackground_executor TO caller; CREATE ROLE guest LOGIN`);
+  });
+  beforeEach(async () => {
+    client = await proxy.connect();
+  });
+  afterEach(() => proxy.expectNothingLeft());
+  after(async () => {
+    const admin = await proxy.connect();
+    await admin.query('DROP ROLE caller; DROP ROLE guest');
+    await proxy.stop();
+  });
+
+  const callOnce = `SELECT * FROM pg_background_result(pg_background_launch('SELECT 1, repeat(''x'', 3000)')) AS (n int, t text)`;
+
+  it('leaves nothing of itself in what the client sees', async () => {
+    const raw = await RawClient.login(proxy.port, { user: 'postgres', database: proxy.database.name });
+    const answer = await raw.query(callOnce);
+    expect(answer.map(({ type }) => type).join('')).to.equal('TDCZ');
+    expect(answer[0]?.body.readInt16BE(0)).to.equal(2);
+    await raw.end();
+  });
+
+  for (const level of ['READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE']) {
+    for (const mode of ['READ WRITE', 'READ ONLY']) {
+      it(`works in ${level} ${mode}`, async () => {
+        await client.query(`BEGIN ISOLATION LEVEL ${level} ${mode}`);
+        await client.query('SELECT count(*) FROM pg_class');
+        expect(await client.rows(callOnce)).to.deep.equal([[1, 'x'.repeat(3000)]]);
+        await client.query('COMMIT');
+      });
+    }
+  }
+
+  it('works whatever client_min_messages is', async () => {
+    await client.query('SET client_min_messages = error');
+    expect(await client.rows(callOnce)).to.have.length(1);
+  });
+
+  it('works in a DO block, a trigger, and an EXCEPTION block', async () => {
+    await client.query(`CREATE TABLE audited (a int); CREATE TABLE audit (a int);
+      CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN
+        PERFORM * FROM pg_background_result(pg_background_launch(format('INSERT INTO audit VALUES (%s)', NEW.a))) AS (r text);
+        RETURN NEW;
+      END $$;
+      CREATE TRIGGER audit BEFORE INSERT ON audited FOR EACH ROW EXECUTE FUNCTION audit()`);
+    await client.query('BEGIN; INSERT INTO audited VALUES (1), (2)');
+    await client.query('ROLLBACK');
+    expect(await client.rows('SELECT a FROM audit ORDER BY a')).to.deep.equal([[1], [2]]);
+    await client.query('DROP TABLE audited, audit; DROP FUNCTION audit()');
+  });
+
+  it('works with parameters in text', async () => {
+    const pid = await client.value('SELECT pg_background_launch($1)', ['SELECT 7']);
+    expect(await client.rows('SELECT n FROM pg_background_result($1) AS (n int)', [pid])).to.deep.equal([[7]]);
+  });
+
+  it('works with parameters and results in binary', async () => {
+    const raw = await RawClient.login(proxy.port, { user: 'postgres', database: proxy.database.name });
+    const run = async (text: string, value: Buffer, type: number) => {
+      raw.socket.write(
+        Buffer.concat([
+          serialize.parse({ name: '', text, types: [type] }),
+          serialize.bind({ values: [value], binary: true }),
+          serialize.execute({ portal: '', rows: 0 }),
+          serialize.sync(),
+        ]),
+      );
+      return (await raw.until('Z')).find(({ type: letter }) => letter === 'D')?.body.subarray(6) ?? Buffer.alloc(0);
+    };
+    const pid = await run('SELECT pg_background_launch($1)', Buffer.from('SELECT 7'), 25);
+    const seven = await run('SELECT n FROM pg_background_result($1) AS (n int)', pid, 23);
+    expect(seven.toString('hex')).to.equal('00000007');
+    await raw.end();
+  });
+
+  it('works many times through one prepared statement, pipelined', async () => {
+    const raw = await RawClient.login(proxy.port, { user: 'postgres', database: proxy.database.name });
+    raw.socket.write(serialize.parse({ name: 's', text: "SELECT n FROM pg_background_result(pg_background_launch('SELECT 5')) AS (n int)", types: [] }));
+    for (let i = 0; i < 5; i++) {
+      raw.socket.write(Buffer.concat([serialize.bind({ statement: 's' }), serialize.execute({ portal: '', rows: 0 })]));
+    }
+    raw.socket.write(serialize.sync());
+    const answer = await raw.until('Z');
+    expect(answer.map(({ type }) => type).join('')).to.equal('12DC2DC2DC2DC2DCZ');
+    await raw.end();
+  });
+
+  it('works for a role that may not read the control link, by narrow packets', async () => {
+    await client.query('SET ROLE caller');
+    expect(await client.rows(callOnce)).to.deep.equal([[1, 'x'.repeat(3000)]]);
+  });
+
+  it('works for a role that is no superuser', async () => {
+    const caller = await proxy.connect({ user: 'caller' });
+    expect(await caller.rows(callOnce)).to.deep.equal([[1, 'x'.repeat(3000)]]);
+  });
+
+  it('is closed to a role without a grant', async () => {
+    const guest = await proxy.connect({ user: 'guest' });
+    expect(await guest.error(`SELECT pg_background_launch('SELECT 1')`)).to.include({
+      code: '42501',
+      message: 'permission denied for function pg_background_launch',
+    });
+  });
+
+  it('drops a request that somebody makes up, and goes on', async () => {
+    const guest = await proxy.connect({ user: 'guest' });
+    const forgeries = [
+      'R v1,free,x,1,2,3,4,5,6 e30= 00',
+      'R',
+      'I made-up e30=',
+      'T made-up CREATE EXTENSION',
+      'A nonce 1',
+      'W nonce',
+      'F transfer',
+      'x',
+    ];
+    for (const forgery of forgeries) {
+      await guest.query(`DO $$ BEGIN RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = '${forgery}'; END $$`);
+    }
+    expect(guest.notices).to.deep.equal([]);
+    expect(await guest.value('SELECT 1')).to.equal(1);
+    expect(proxy.log.filter((line) => line.startsWith('callback dropped')).length).to.be.at.least(4);
+  });
+
+  it('drops a request that is played again', async () => {
+    // The request is caught in the server's own log, which is where an attacker could find it.
+    await client.query(`SET log_min_messages = 'info'`);
+    const before = proxy.log.length;
+    await client.query(`CREATE FUNCTION signed() RETURNS text LANGUAGE plpgsql AS $$
+      BEGIN
+        RETURN pgbackground.sign(pgbackground.armor(json_build_object('verb', 'pg_background_stats_v2', 'arguments', '{}'::json)));
+      END $$`);
+    const request = await client.value('SELECT signed()');
+    const play = `DO $$ BEGIN RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = '${String(request)}'; END $$`;
+    await client.query(play);
+    await client.query(play);
+    await eventually(() => {
+      expect(proxy.log.slice(before)).to.deep.equal(['callback dropped: a request that is not newer than the last']);
+      return Promise.resolve();
+    });
+    await client.query('DROP FUNCTION signed()');
+  });
+
+  it('opens no connection before the first call', async () => {
+    await client.query('SELECT 1');
+    const others = await client.rows(
+      `SELECT application_name FROM pg_stat_activity WHERE datname = current_database() AND application_name ~ '^pg-background-proxy'`,
+    );
+    expect(others).to.deep.equal([]);
+  });
+
+  it('finds the control link again when that was terminated', async () => {
+    await client.rows(callOnce);
+    await client.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name ~ 'control|pgbg:'`,
+    );
+    expect(await client.rows(callOnce)).to.have.length(1);
+  });
+
+  it('answers a call whose session waits while the control link is terminated', async () => {
+    const pid = await client.value(`SELECT pg_background_launch('SELECT pg_sleep(1), 1')`);
+    const result = client.rows('SELECT n FROM pg_background_result($1) AS (s text, n int)', [pid]);
+    const admin = await proxy.database.direct();
+    await eventually(async () => {
+      const { rows } = await admin.query(`SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'`);
+      expect(rows).to.have.length(1);
+    });
+    await admin.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name ~ 'control|pgbg:'`,
+    );
+    expect(await result).to.deep.equal([[1]]);
+  });
+
+  it('uses next to no processor time while a function waits', async () => {
+    const pid = await client.value(`SELECT pg_background_launch('SELECT pg_sleep(1)')`);
+    const before = process.cpuUsage();
+    await client.query('SELECT * FROM pg_background_result($1) AS (s text)', [pid]);
+    const { user, system } = process.cpuUsage(before);
+    expect((user + system) / 1e6, 'seconds').to.be.below(0.3);
+  });
+
+  it('can be cancelled while it waits, and leaves the worker running', async () => {
+    const [handle] = await client.rows(`SELECT * FROM pg_background_launch_v2('SELECT pg_sleep(60)')`);
+    await client.query(`SET statement_timeout = '100ms'`);
+    expect((await client.error('SELECT pg_background_wait_v2($1, $2)', handle)).code).to.equal('57014');
+    await client.query('RESET statement_timeout');
+    expect(await client.value('SELECT state FROM pg_background_list_v2() AS (pid int, cookie bigint, l timestamptz, u oid, q int, state text)').catch((e: Error) => e.message)).to.equal('running');
+    await client.query('SELECT pg_background_cancel_v2($1, $2)', handle);
+  });
+
+  it("survives the caller's lock_timeout while it waits", async () => {
+    const [handle] = await client.rows(`SELECT * FROM pg_background_launch_v2('SELECT pg_sleep(0.5)')`);
+    await client.query(`SET lock_timeout = '50ms'`);
+    await client.query('SELECT pg_background_wait_v2($1, $2)', handle);
+    expect(await client.value('SHOW lock_timeout')).to.equal('50ms');
+  });
+});
