@@ -109,7 +109,8 @@ export class Interceptor implements SessionEvents {
   #takeFromServer(frame: Buffer): Buffer | undefined {
     switch (frame[0]) {
       case MessageType.noticeResponse: {
-        if (!this.#isTakingCallback) return cleanReport(frame, { sharesEncoding: this.#sharesEncoding });
+        if (!this.#isTakingCallback)
+          return cleanReport(frame, { sharesEncoding: this.#sharesEncoding });
         for (const [letter, text] of reportFields(frame)) {
           if (letter === 'M') this.#session?.receive(text);
         }

@@ -17,7 +17,13 @@ import {
   type Upstream,
 } from './config.ts';
 import { defaultDataDirectory, startEmbeddedServer, type EmbeddedServer } from './embedded.ts';
-import { checkSecret, defaultSecretFile, readOrCreateSecret, readSecret } from './secret.ts';
+import {
+  checkSecret,
+  defaultSecretFile,
+  readEarlierSecret,
+  readOrCreateSecret,
+  readSecret,
+} from './secret.ts';
 import { ProxyServer } from './server.ts';
 
 const CLIENT_LOGIN_TIMEOUT_MS = 60_000;
@@ -131,9 +137,7 @@ async function printSql(config: SqlConfig): Promise<void> {
   const dataDirectory = config.isEmbedded
     ? (config.dataDirectory ?? defaultDataDirectory())
     : undefined;
-  const grantToken = newGrantToken(
-    await findSecret(config, dataDirectory, (path) => readSecret(path, 'the secret of the first start')),
-  );
+  const grantToken = newGrantToken(await findSecret(config, dataDirectory, readEarlierSecret));
   const text = config.drop
     ? dropStatement({
         grantToken,

@@ -33,6 +33,16 @@ export async function readSecret(path: string, option: string): Promise<Buffer> 
   return checkSecret(text, `${option} ${path}`);
 }
 
+/** Reads the secret of an earlier start. */
+export async function readEarlierSecret(path: string): Promise<Buffer> {
+  const text = await readFile(path, 'utf8').catch(() => {
+    throw new ConfigError(
+      `there is no secret in ${path} yet: start the proxy once, or name the secret with --secret-file or PGBG_SECRET`,
+    );
+  });
+  return checkSecret(text, path);
+}
+
 /** Reads the secret from its file, which is made, with mode 0600, when there is none. */
 export async function readOrCreateSecret(path: string): Promise<Buffer> {
   const mine = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`;

@@ -31,7 +31,9 @@ export const ownerFunctions = [
 ] as const;
 
 /** Names of all functions that CREATE EXTENSION puts into the schema it was given. */
-export const apiFunctionNames: readonly string[] = [...apiFunctions, ...ownerFunctions].map(([name]) => name);
+export const apiFunctionNames: readonly string[] = [...apiFunctions, ...ownerFunctions].map(
+  ([name]) => name,
+);
 
 export const apiTypes = [
   'pg_background_handle',

@@ -76,7 +76,11 @@ export class BackendConnection {
               new BackgroundError('08006', 'the server closed the connection unexpectedly'),
           );
         }
-        resolve(this.#wasClosedHere ? undefined : (lost ?? new BackgroundError('08006', 'connection lost')));
+        resolve(
+          this.#wasClosedHere
+            ? undefined
+            : (lost ?? new BackgroundError('08006', 'connection lost')),
+        );
       });
     });
   }

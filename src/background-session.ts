@@ -106,7 +106,8 @@ export class BackgroundSession {
         if (this.#verifier.isGranted(message.grantToken)) return this.#events.replacementBegan();
         break;
       case 'tag':
-        if (this.#verifier.isGranted(message.grantToken)) return this.#events.tagReplaced(message.tag);
+        if (this.#verifier.isGranted(message.grantToken))
+          return this.#events.tagReplaced(message.tag);
         break;
       case 'acknowledge':
         if (message.nonce !== this.#conversation?.nonce) break;
@@ -120,7 +121,9 @@ export class BackgroundSession {
       case undefined:
         break;
     }
-    this.#drop(message === undefined ? 'a message that is none of ours' : `a stray ${message.kind}`);
+    this.#drop(
+      message === undefined ? 'a message that is none of ours' : `a stray ${message.kind}`,
+    );
   }
 
   /** The server has answered ReadyForQuery: whoever asked something in that statement is gone. */

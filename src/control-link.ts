@@ -146,8 +146,7 @@ export class ControlLink {
     if (!Number.isSafeInteger(roleOid) || !Number.isSafeInteger(otherOid)) {
       throw new BackgroundError('XX000', 'not an oid');
     }
-    const rows = await this.#ask(`SELECT pg_catalog.pg_has_role(${roleOid}, ${otherOid}, 'USAGE')`,
-    );
+    const rows = await this.#ask(`SELECT pg_catalog.pg_has_role(${roleOid}, ${otherOid}, 'USAGE')`);
     return rows[0]?.[0] === 't';
   }
 

@@ -72,9 +72,13 @@ export class RequestVerifier {
     const key = signingKey(this.#secret, context.keyId, link.identity);
     if (!isSignedWith(key, context.text, payload, mac)) {
       // A clone, a restored dump, or a proxy with another secret: told, for users can mend it.
-      throw new BackgroundError('55000', 'pg_background was installed for another database or proxy', {
-        hint: 'Run DROP EXTENSION pg_background and CREATE EXTENSION pg_background to renew its key; all proxies of a server need the same secret.',
-      });
+      throw new BackgroundError(
+        '55000',
+        'pg_background was installed for another database or proxy',
+        {
+          hint: 'Run DROP EXTENSION pg_background and CREATE EXTENSION pg_background to renew its key; all proxies of a server need the same secret.',
+        },
+      );
     }
     if (context.privileges[privilegeIndex(verb)] !== 't') {
       throw new Unverified('a request without the privilege');

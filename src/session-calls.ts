@@ -3,7 +3,13 @@ import type { Verb } from './api.ts';
 import type { Arguments, SignedContext } from './callback.ts';
 import { arrayLiteral } from './column-chunks.ts';
 import type { ControlLink } from './control-link.ts';
-import { BackgroundError, reportFieldsOf, toDatabaseText, type DatabaseText, type ReportFields } from './errors.ts';
+import {
+  BackgroundError,
+  reportFieldsOf,
+  toDatabaseText,
+  type DatabaseText,
+  type ReportFields,
+} from './errors.ts';
 import type { Login } from './login.ts';
 import { notAttached, Registry } from './registry.ts';
 import type { SpoolBudget } from './row-spool.ts';
@@ -80,7 +86,9 @@ export class SessionCalls {
         await (await this.#find(args, caller)).cancelGently(clamp(args['graceMs'], 3_600_000));
         return {};
       case 'pg_background_wait_v2':
-        await (await this.#find(args, caller)).ended;
+        await (
+          await this.#find(args, caller)
+        ).ended;
         return {};
       case 'pg_background_wait_v2_timeout': {
         const worker = await this.#find(args, caller);
@@ -89,7 +97,10 @@ export class SessionCalls {
       case 'pg_background_list_v2':
         return { columns: await this.#list(caller) };
       case 'pg_background_stats_v2':
-        return { ...this.#registry.counts, maxWorkers: readSetting(maxWorkers, args['maxWorkers']) };
+        return {
+          ...this.#registry.counts,
+          maxWorkers: readSetting(maxWorkers, args['maxWorkers']),
+        };
       case 'pg_background_progress':
         this.#effects.progressed(toProgress(args, caller.link.encoding));
         return {};
@@ -121,11 +132,15 @@ export class SessionCalls {
     const isOwnRole = context.role === toDatabaseText(this.#login.target.role);
     if (context.kind === 'bound' && !isOwnRole) {
       // Never logged in as one role to run as a weaker one: RESET ROLE in the SQL would undo that.
-      throw new BackgroundError('42501', 'no credentials to launch a background worker as this role', {
-        detail:
-          'The call stands in a SECURITY DEFINER function or a restricted operation, and the role there is not the one that logged in.',
-        hint: 'Call pg_background from a SECURITY INVOKER function.',
-      });
+      throw new BackgroundError(
+        '42501',
+        'no credentials to launch a background worker as this role',
+        {
+          detail:
+            'The call stands in a SECURITY DEFINER function or a restricted operation, and the role there is not the one that logged in.',
+          hint: 'Call pg_background from a SECURITY INVOKER function.',
+        },
+      );
     }
     const worker = new Worker(
       this.#login,

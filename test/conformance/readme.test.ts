@@ -12,7 +12,9 @@ describe('the examples of the README of pg_background', () => {
   });
   beforeEach(async () => {
     client = await proxy.connect();
-    await client.query('DROP TABLE IF EXISTS t, audit_log; CREATE TABLE t (id int); CREATE TABLE audit_log (message text)');
+    await client.query(
+      'DROP TABLE IF EXISTS t, audit_log; CREATE TABLE t (id int); CREATE TABLE audit_log (message text)',
+    );
     client.notices.length = 0;
   });
   afterEach(() => proxy.expectNothingLeft());
@@ -47,14 +49,18 @@ describe('the examples of the README of pg_background', () => {
     it('launches and reads by pid', async () => {
       const pid = await client.value(`SELECT pg_background_launch('SELECT 42')`);
       expect(pid).to.be.a('number');
-      expect(await client.rows('SELECT * FROM pg_background_result($1) AS (n int)', [pid])).to.deep.equal([[42]]);
+      expect(
+        await client.rows('SELECT * FROM pg_background_result($1) AS (n int)', [pid]),
+      ).to.deep.equal([[42]]);
     });
 
     it('launches and reads by handle', async () => {
       const [row] = await client.rows(
         `SELECT (h).pid, (h).cookie FROM (SELECT pg_background_launch_v2('SELECT 42', 65536) AS h) s`,
       );
-      expect(await client.rows('SELECT * FROM pg_background_result_v2($1, $2) AS (n int)', row)).to.deep.equal([[42]]);
+      expect(
+        await client.rows('SELECT * FROM pg_background_result_v2($1, $2) AS (n int)', row),
+      ).to.deep.equal([[42]]);
     });
 
     it('runs NOTIFY in the background from a DO block, and detaches', async () => {
@@ -77,18 +83,30 @@ describe('the examples of the README of pg_background', () => {
     });
 
     it('submits work whose result nobody reads', async () => {
-      const [handle] = await client.rows(`SELECT * FROM pg_background_submit_v2('INSERT INTO t VALUES (1)')`);
+      const [handle] = await client.rows(
+        `SELECT * FROM pg_background_submit_v2('INSERT INTO t VALUES (1)')`,
+      );
       await client.query('SELECT pg_background_wait_v2($1, $2)', handle);
       expect(await client.value('SELECT count(*) FROM t')).to.equal('1');
-      const error = await client.error('SELECT * FROM pg_background_result_v2($1, $2) AS (r text)', handle);
+      const error = await client.error(
+        'SELECT * FROM pg_background_result_v2($1, $2) AS (r text)',
+        handle,
+      );
       expect(error.code).to.equal('0A000');
-      expect(error.message).to.match(/^results are disabled for PID \d+ \(submitted via submit_v2\)$/);
+      expect(error.message).to.match(
+        /^results are disabled for PID \d+ \(submitted via submit_v2\)$/,
+      );
     });
 
     it('cancels a worker', async () => {
-      const [handle] = await client.rows(`SELECT * FROM pg_background_launch_v2('SELECT pg_sleep(60)')`);
+      const [handle] = await client.rows(
+        `SELECT * FROM pg_background_launch_v2('SELECT pg_sleep(60)')`,
+      );
       await client.query('SELECT pg_background_cancel_v2($1, $2)', handle);
-      const error = await client.error('SELECT * FROM pg_background_result_v2($1, $2) AS (r text)', handle);
+      const error = await client.error(
+        'SELECT * FROM pg_background_result_v2($1, $2) AS (r text)',
+        handle,
+      );
       expect(error).to.include({
         code: '57P01',
         message: 'terminating background worker "pg_background" due to administrator command',
@@ -96,7 +114,9 @@ describe('the examples of the README of pg_background', () => {
     });
 
     it('cancels a statement with grace', async () => {
-      const [handle] = await client.rows(`SELECT * FROM pg_background_launch_v2('SELECT pg_sleep(60)')`);
+      const [handle] = await client.rows(
+        `SELECT * FROM pg_background_launch_v2('SELECT pg_sleep(60)')`,
+      );
       await client.query('SELECT pg_background_cancel_v2_grace($1, $2, 5000)', handle);
       expect(
         await client.value(
@@ -108,40 +128,57 @@ describe('the examples of the README of pg_background', () => {
     });
 
     it('waits for a worker without consuming its result', async () => {
-      const [handle] = await client.rows(`SELECT * FROM pg_background_launch_v2('SELECT pg_sleep(0.05), 1')`);
+      const [handle] = await client.rows(
+        `SELECT * FROM pg_background_launch_v2('SELECT pg_sleep(0.05), 1')`,
+      );
       await client.query('SELECT pg_background_wait_v2($1, $2)', handle);
-      expect(await client.rows('SELECT * FROM pg_background_result_v2($1, $2) AS (s text, n int)', handle)).to.deep.equal([
-        ['', 1],
-      ]);
+      expect(
+        await client.rows(
+          'SELECT * FROM pg_background_result_v2($1, $2) AS (s text, n int)',
+          handle,
+        ),
+      ).to.deep.equal([['', 1]]);
     });
 
     it('waits for so long and tells whether the worker has ended', async () => {
-      const [handle] = await client.rows(`SELECT * FROM pg_background_launch_v2('SELECT pg_sleep(60)')`);
-      expect(await client.value('SELECT pg_background_wait_v2_timeout($1, $2, 20)', handle)).to.equal(false);
+      const [handle] = await client.rows(
+        `SELECT * FROM pg_background_launch_v2('SELECT pg_sleep(60)')`,
+      );
+      expect(
+        await client.value('SELECT pg_background_wait_v2_timeout($1, $2, 20)', handle),
+      ).to.equal(false);
       await client.query('SELECT pg_background_cancel_v2($1, $2)', handle);
-      expect(await client.value('SELECT pg_background_wait_v2_timeout($1, $2, 60000)', handle)).to.equal(true);
+      expect(
+        await client.value('SELECT pg_background_wait_v2_timeout($1, $2, 60000)', handle),
+      ).to.equal(true);
       await client.query('SELECT pg_background_detach_v2($1, $2)', handle);
     });
 
     it('lists workers with a column definition list and a WHERE', async () => {
-      await client.query(`SELECT pg_background_launch_v2('SELECT pg_sleep(60)'), pg_background_launch('SELECT 1/0')`);
+      await client.query(
+        `SELECT pg_background_launch_v2('SELECT pg_sleep(60)'), pg_background_launch('SELECT 1/0')`,
+      );
       const list = `SELECT state, sql_preview, last_error, consumed, cookie = 0 AS is_v1 FROM pg_background_list_v2() AS
         (pid int4, cookie int8, launched_at timestamptz, user_id oid, queue_size int4,
          state text, sql_preview text, last_error text, consumed bool)`;
       expect(await client.rows(`${list} WHERE state = 'running'`)).to.deep.equal([
         ['running', 'SELECT pg_sleep(60)', null, false, false],
       ]);
-      expect(await client.rows(`${list} WHERE state IN ('stopped', 'canceled', 'error')`)).to.deep.equal([
-        ['error', 'SELECT 1/0', 'division by zero', false, true],
-      ]);
-      await client.query('SELECT pg_background_cancel_v2(pid, cookie) FROM pg_background_list_v2() AS (pid int4, cookie int8)');
+      expect(
+        await client.rows(`${list} WHERE state IN ('stopped', 'canceled', 'error')`),
+      ).to.deep.equal([['error', 'SELECT 1/0', 'division by zero', false, true]]);
+      await client.query(
+        'SELECT pg_background_cancel_v2(pid, cookie) FROM pg_background_list_v2() AS (pid int4, cookie int8)',
+      );
     });
 
     it('stores a result with INSERT ... SELECT', async () => {
       await client.query(
         `INSERT INTO t SELECT * FROM pg_background_result(pg_background_launch('SELECT generate_series(1, 5)')) AS (id int)`,
       );
-      expect(await client.value('SELECT array_agg(id ORDER BY id) FROM t')).to.deep.equal([1, 2, 3, 4, 5]);
+      expect(await client.value('SELECT array_agg(id ORDER BY id) FROM t')).to.deep.equal([
+        1, 2, 3, 4, 5,
+      ]);
     });
 
     it('launches once for each row of a table', async () => {
@@ -198,7 +235,9 @@ describe('the examples of the README of pg_background', () => {
           RETURN SQLSTATE || ' ' || SQLERRM;
         END $$`);
       expect(await client.value(`SELECT try_it('SELECT 1/0')`)).to.equal('22012 division by zero');
-      expect(await client.value(`SELECT try_it('CREATE TABLE made_by_try (a int)')`)).to.equal('CREATE TABLE');
+      expect(await client.value(`SELECT try_it('CREATE TABLE made_by_try (a int)')`)).to.equal(
+        'CREATE TABLE',
+      );
     });
   });
 
@@ -242,7 +281,9 @@ describe('the examples of the README of pg_background', () => {
           PERFORM pg_background_detach(pid);
         END $$;
         SELECT pg_sleep(0.2);`);
-      expect(lines.at(-1)).to.match(/^Asynchronous notification "done" with payload "finished" received/);
+      expect(lines.at(-1)).to.match(
+        /^Asynchronous notification "done" with payload "finished" received/,
+      );
     });
 
     it('submits, waits, and waits for so long', async () => {

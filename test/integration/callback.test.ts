@@ -11,7 +11,9 @@ describe('the callback channel', () => {
   before(async () => {
     proxy = await TestProxy.startInstalled();
     const admin = await proxy.connect();
-    await admin.query(`CREATE ROLE caller LOGIN; GRANT pgbackground_executor TO caller; CREATE ROLE guest LOGIN`);
+    await admin.query(
+      `CREATE ROLE caller LOGIN; GRANT pgbackground_executor TO caller; CREATE ROLE guest LOGIN`,
+    );
   });
   beforeEach(async () => {
     client = await proxy.connect();
@@ -26,7 +28,10 @@ describe('the callback channel', () => {
   const callOnce = `SELECT * FROM pg_background_result(pg_background_launch('SELECT 1, repeat(''x'', 3000)')) AS (n int, t text)`;
 
   it('leaves nothing of itself in what the client sees', async () => {
-    const raw = await RawClient.login(proxy.port, { user: 'postgres', database: proxy.database.name });
+    const raw = await RawClient.login(proxy.port, {
+      user: 'postgres',
+      database: proxy.database.name,
+    });
     const answer = await raw.query(callOnce);
     expect(answer.map(({ type }) => type).join('')).to.equal('TDCZ');
     expect(answer[0]?.body.readInt16BE(0)).to.equal(2);
@@ -65,11 +70,16 @@ describe('the callback channel', () => {
 
   it('works with parameters in text', async () => {
     const pid = await client.value('SELECT pg_background_launch($1)', ['SELECT 7']);
-    expect(await client.rows('SELECT n FROM pg_background_result($1) AS (n int)', [pid])).to.deep.equal([[7]]);
+    expect(
+      await client.rows('SELECT n FROM pg_background_result($1) AS (n int)', [pid]),
+    ).to.deep.equal([[7]]);
   });
 
   it('works with parameters and results in binary', async () => {
-    const raw = await RawClient.login(proxy.port, { user: 'postgres', database: proxy.database.name });
+    const raw = await RawClient.login(proxy.port, {
+      user: 'postgres',
+      database: proxy.database.name,
+    });
     const run = async (text: string, value: Buffer, type: number) => {
       raw.socket.write(
         Buffer.concat([
@@ -79,7 +89,10 @@ describe('the callback channel', () => {
           serialize.sync(),
         ]),
       );
-      return (await raw.until('Z')).find(({ type: letter }) => letter === 'D')?.body.subarray(6) ?? Buffer.alloc(0);
+      return (
+        (await raw.until('Z')).find(({ type: letter }) => letter === 'D')?.body.subarray(6) ??
+        Buffer.alloc(0)
+      );
     };
     const pid = await run('SELECT pg_background_launch($1)', Buffer.from('SELECT 7'), 25);
     const seven = await run('SELECT n FROM pg_background_result($1) AS (n int)', pid, 23);
@@ -88,10 +101,24 @@ describe('the callback channel', () => {
   });
 
   it('works many times through one prepared statement, pipelined', async () => {
-    const raw = await RawClient.login(proxy.port, { user: 'postgres', database: proxy.database.name });
-    raw.socket.write(serialize.parse({ name: 's', text: "SELECT n FROM pg_background_result(pg_background_launch('SELECT 5')) AS (n int)", types: [] }));
+    const raw = await RawClient.login(proxy.port, {
+      user: 'postgres',
+      database: proxy.database.name,
+    });
+    raw.socket.write(
+      serialize.parse({
+        name: 's',
+        text: "SELECT n FROM pg_background_result(pg_background_launch('SELECT 5')) AS (n int)",
+        types: [],
+      }),
+    );
     for (let i = 0; i < 5; i++) {
-      raw.socket.write(Buffer.concat([serialize.bind({ statement: 's' }), serialize.execute({ portal: '', rows: 0 })]));
+      raw.socket.write(
+        Buffer.concat([
+          serialize.bind({ statement: 's' }),
+          serialize.execute({ portal: '', rows: 0 }),
+        ]),
+      );
     }
     raw.socket.write(serialize.sync());
     const answer = await raw.until('Z');
@@ -130,11 +157,15 @@ describe('the callback channel', () => {
       'x',
     ];
     for (const forgery of forgeries) {
-      await guest.query(`DO $$ BEGIN RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = '${forgery}'; END $$`);
+      await guest.query(
+        `DO $$ BEGIN RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = '${forgery}'; END $$`,
+      );
     }
     expect(guest.notices).to.deep.equal([]);
     expect(await guest.value('SELECT 1')).to.equal(1);
-    expect(proxy.log.filter((line) => line.startsWith('callback dropped')).length).to.be.at.least(4);
+    expect(proxy.log.filter((line) => line.startsWith('callback dropped')).length).to.be.at.least(
+      4,
+    );
   });
 
   it('drops a request that is played again', async () => {
@@ -150,7 +181,9 @@ describe('the callback channel', () => {
     await client.query(play);
     await client.query(play);
     await eventually(() => {
-      expect(proxy.log.slice(before)).to.deep.equal(['callback dropped: a request that is not newer than the last']);
+      expect(proxy.log.slice(before)).to.deep.equal([
+        'callback dropped: a request that is not newer than the last',
+      ]);
       return Promise.resolve();
     });
     await client.query('DROP FUNCTION signed()');
@@ -177,7 +210,9 @@ describe('the callback channel', () => {
     const result = client.rows('SELECT n FROM pg_background_result($1) AS (s text, n int)', [pid]);
     const admin = await proxy.database.direct();
     await eventually(async () => {
-      const { rows } = await admin.query(`SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'`);
+      const { rows } = await admin.query(
+        `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'`,
+      );
       expect(rows).to.have.length(1);
     });
     await admin.query(
@@ -195,16 +230,28 @@ describe('the callback channel', () => {
   });
 
   it('can be cancelled while it waits, and leaves the worker running', async () => {
-    const [handle] = await client.rows(`SELECT * FROM pg_background_launch_v2('SELECT pg_sleep(60)')`);
+    const [handle] = await client.rows(
+      `SELECT * FROM pg_background_launch_v2('SELECT pg_sleep(60)')`,
+    );
     await client.query(`SET statement_timeout = '100ms'`);
-    expect((await client.error('SELECT pg_background_wait_v2($1, $2)', handle)).code).to.equal('57014');
+    expect((await client.error('SELECT pg_background_wait_v2($1, $2)', handle)).code).to.equal(
+      '57014',
+    );
     await client.query('RESET statement_timeout');
-    expect(await client.value('SELECT state FROM pg_background_list_v2() AS (pid int, cookie bigint, l timestamptz, u oid, q int, state text)').catch((e: Error) => e.message)).to.equal('running');
+    expect(
+      await client
+        .value(
+          'SELECT state FROM pg_background_list_v2() AS (pid int, cookie bigint, l timestamptz, u oid, q int, state text)',
+        )
+        .catch((e: Error) => e.message),
+    ).to.equal('running');
     await client.query('SELECT pg_background_cancel_v2($1, $2)', handle);
   });
 
   it("survives the caller's lock_timeout while it waits", async () => {
-    const [handle] = await client.rows(`SELECT * FROM pg_background_launch_v2('SELECT pg_sleep(0.5)')`);
+    const [handle] = await client.rows(
+      `SELECT * FROM pg_background_launch_v2('SELECT pg_sleep(0.5)')`,
+    );
     await client.query(`SET lock_timeout = '50ms'`);
     await client.query('SELECT pg_background_wait_v2($1, $2)', handle);
     expect(await client.value('SHOW lock_timeout')).to.equal('50ms');

@@ -38,7 +38,9 @@ describe('CREATE EXTENSION pg_background', () => {
   });
   afterEach(async () => {
     const cleaner = await proxy.connect();
-    await cleaner.query('ROLLBACK; DROP EXTENSION IF EXISTS pg_background CASCADE; DROP SCHEMA IF EXISTS tools CASCADE');
+    await cleaner.query(
+      'ROLLBACK; DROP EXTENSION IF EXISTS pg_background CASCADE; DROP SCHEMA IF EXISTS tools CASCADE',
+    );
     await proxy.expectNothingLeft();
   });
   after(() => proxy.stop());
@@ -57,13 +59,21 @@ describe('CREATE EXTENSION pg_background', () => {
     expect((await client.query('CREATE EXTENSION pg_background')).command).to.equal('CREATE');
     expect(await functionsIn('public')).to.deep.equal(FUNCTIONS);
     expect(
-      await client.rows(`SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typtype = 'c' ORDER BY 1`),
-    ).to.deep.equal([['pg_background_handle'], ['pg_background_progress'], ['pg_background_stats']]);
+      await client.rows(
+        `SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typtype = 'c' ORDER BY 1`,
+      ),
+    ).to.deep.equal([
+      ['pg_background_handle'],
+      ['pg_background_progress'],
+      ['pg_background_stats'],
+    ]);
     expect(await works()).to.deep.equal([[1]]);
   });
 
   it('installs them in the schema that it names, which may need quotes', async () => {
-    await client.query(`CREATE SCHEMA "it's 1 Schema"; CREATE EXTENSION pg_background WITH SCHEMA "it's 1 Schema"`);
+    await client.query(
+      `CREATE SCHEMA "it's 1 Schema"; CREATE EXTENSION pg_background WITH SCHEMA "it's 1 Schema"`,
+    );
     expect(await functionsIn(`"it's 1 Schema"`)).to.deep.equal(FUNCTIONS);
     expect(
       await client.rows(
@@ -88,7 +98,11 @@ describe('CREATE EXTENSION pg_background', () => {
     });
     await client.query('CREATE EXTENSION IF NOT EXISTS pg_background');
     expect(client.notices).to.deep.equal([
-      { severity: 'NOTICE', code: '42710', message: 'extension "pg_background" already exists, skipping' },
+      {
+        severity: 'NOTICE',
+        code: '42710',
+        message: 'extension "pg_background" already exists, skipping',
+      },
     ]);
     expect(await works()).to.deep.equal([[1]]);
   });
@@ -103,17 +117,24 @@ describe('CREATE EXTENSION pg_background', () => {
   it('leaves nothing when its transaction rolls back', async () => {
     await client.query('BEGIN; CREATE EXTENSION pg_background');
     await client.query('ROLLBACK');
-    expect(await client.rows(`SELECT to_regnamespace('pgbackground'), to_regtype('pg_background_handle')`)).to.deep.equal([
-      [null, null],
-    ]);
+    expect(
+      await client.rows(
+        `SELECT to_regnamespace('pgbackground'), to_regtype('pg_background_handle')`,
+      ),
+    ).to.deep.equal([[null, null]]);
   });
 
   it('keeps its place in a string of several statements, each with its own tag', async () => {
-    const raw = await RawClient.login(proxy.port, { user: 'postgres', database: proxy.database.name });
+    const raw = await RawClient.login(proxy.port, {
+      user: 'postgres',
+      database: proxy.database.name,
+    });
     const answer = await raw.query(
       `SELECT 'é'; CREATE EXTENSION pg_background; CREATE TABLE k (a int); DROP EXTENSION pg_background; DO $$ BEGIN END $$`,
     );
-    expect(answer.filter(({ type }) => type === 'C').map(({ body }) => body.toString())).to.deep.equal([
+    expect(
+      answer.filter(({ type }) => type === 'C').map(({ body }) => body.toString()),
+    ).to.deep.equal([
       'SELECT 1\0',
       'CREATE EXTENSION\0',
       'CREATE TABLE\0',
@@ -125,17 +146,28 @@ describe('CREATE EXTENSION pg_background', () => {
   });
 
   it('undoes the whole string when a later statement of it fails', async () => {
-    expect((await client.error('CREATE EXTENSION pg_background; SELECT 1/0')).code).to.equal('22012');
+    expect((await client.error('CREATE EXTENSION pg_background; SELECT 1/0')).code).to.equal(
+      '22012',
+    );
     expect(await client.value(`SELECT to_regnamespace('pgbackground')`)).to.equal(null);
   });
 
   it('works in the extended protocol, and when it is executed again after a DROP', async () => {
-    const raw = await RawClient.login(proxy.port, { user: 'postgres', database: proxy.database.name });
+    const raw = await RawClient.login(proxy.port, {
+      user: 'postgres',
+      database: proxy.database.name,
+    });
     const run = async (name: string) => {
       raw.socket.write(
-        Buffer.concat([serialize.bind({ statement: name }), serialize.execute({ portal: '', rows: 0 }), serialize.sync()]),
+        Buffer.concat([
+          serialize.bind({ statement: name }),
+          serialize.execute({ portal: '', rows: 0 }),
+          serialize.sync(),
+        ]),
       );
-      return (await raw.until('Z')).filter(({ type }) => type === 'C').map(({ body }) => body.toString());
+      return (await raw.until('Z'))
+        .filter(({ type }) => type === 'C')
+        .map(({ body }) => body.toString());
     };
     raw.socket.write(
       Buffer.concat([
@@ -157,7 +189,9 @@ describe('CREATE EXTENSION pg_background', () => {
     expect((await client.query('DROP EXTENSION pg_background')).command).to.equal('DROP');
     expect(await functionsIn('public')).to.deep.equal([]);
     expect(
-      await client.rows(`SELECT to_regnamespace('pgbackground'), to_regtype('pg_background_handle')`),
+      await client.rows(
+        `SELECT to_regnamespace('pgbackground'), to_regtype('pg_background_handle')`,
+      ),
     ).to.deep.equal([[null, null]]);
   });
 
@@ -184,7 +218,9 @@ describe('CREATE EXTENSION pg_background', () => {
   it('drops the other extensions that the same statement names', async () => {
     await client.query('CREATE EXTENSION pg_background; CREATE EXTENSION pg_trgm');
     await client.query('DROP EXTENSION pg_trgm, pg_background');
-    expect(await client.rows(`SELECT FROM pg_extension WHERE extname = 'pg_trgm'`)).to.have.length(0);
+    expect(await client.rows(`SELECT FROM pg_extension WHERE extname = 'pg_trgm'`)).to.have.length(
+      0,
+    );
   });
 
   it('leaves other extensions alone', async () => {
@@ -245,31 +281,44 @@ describe('CREATE EXTENSION pg_background', () => {
 
   it('needs no superuser: the owner of the database is enough', async () => {
     const { name } = proxy.database;
-    await client.query(`CREATE ROLE db_owner LOGIN; GRANT CREATE ON DATABASE ${name} TO db_owner; CREATE SCHEMA tools AUTHORIZATION db_owner`);
+    await client.query(
+      `CREATE ROLE db_owner LOGIN; GRANT CREATE ON DATABASE ${name} TO db_owner; CREATE SCHEMA tools AUTHORIZATION db_owner`,
+    );
     const owner = await proxy.connect({ user: 'db_owner' });
     await owner.query('CREATE EXTENSION pg_background SCHEMA tools');
     await owner.query('SET search_path = tools');
     expect(
-      await owner.rows(`SELECT * FROM pg_background_result(pg_background_launch('SELECT current_user::text')) AS (who text)`),
+      await owner.rows(
+        `SELECT * FROM pg_background_result(pg_background_launch('SELECT current_user::text')) AS (who text)`,
+      ),
     ).to.deep.equal([['db_owner']]);
     await owner.query('DROP EXTENSION pg_background');
-    await client.query(`DROP SCHEMA tools; REVOKE ALL ON DATABASE ${name} FROM db_owner; DROP ROLE db_owner`);
+    await client.query(
+      `DROP SCHEMA tools; REVOKE ALL ON DATABASE ${name} FROM db_owner; DROP ROLE db_owner`,
+    );
   });
 
   it('is refused in the words of the server to a role that may not', async () => {
     await client.query('CREATE ROLE guest LOGIN');
     const guest = await proxy.connect({ user: 'guest' });
     const error = await guest.error('CREATE EXTENSION pg_background');
-    expect(error).to.include({ code: '42501', message: `permission denied for database ${proxy.database.name}` });
+    expect(error).to.include({
+      code: '42501',
+      message: `permission denied for database ${proxy.database.name}`,
+    });
     await client.query('DROP ROLE guest');
   });
 
   it('hides the signing key from everybody but its owner, also from pg_read_all_data', async () => {
-    await client.query('CREATE EXTENSION pg_background; CREATE ROLE reader; GRANT pg_read_all_data TO reader');
+    await client.query(
+      'CREATE EXTENSION pg_background; CREATE ROLE reader; GRANT pg_read_all_data TO reader',
+    );
     await client.query('SET ROLE reader');
     expect(await client.rows('SELECT * FROM pgbackground.installation')).to.deep.equal([]);
     await client.query('RESET ROLE');
-    expect(await client.rows('SELECT length(inner_key) FROM pgbackground.installation')).to.deep.equal([[64]]);
+    expect(
+      await client.rows('SELECT length(inner_key) FROM pgbackground.installation'),
+    ).to.deep.equal([[64]]);
     await client.query('DROP ROLE reader');
   });
 
@@ -299,7 +348,9 @@ describe('CREATE EXTENSION pg_background', () => {
   it('does not work around the proxy, and says where to go', async () => {
     await client.query('CREATE EXTENSION pg_background');
     const direct = await proxy.database.direct();
-    const error = await direct.query(`SELECT pg_background_launch('SELECT 1')`).catch((reason: unknown) => reason);
+    const error = await direct
+      .query(`SELECT pg_background_launch('SELECT 1')`)
+      .catch((reason: unknown) => reason);
     expect(error).to.include({
       code: '55000',
       hint: 'This session reached the server directly: connect to the proxy instead.',
@@ -308,9 +359,17 @@ describe('CREATE EXTENSION pg_background', () => {
 
   it('shows its tags in psql', async function () {
     if (!hasPsql) this.skip();
-    const { stdout, stderr } = await runPsql(proxy.url(), 'CREATE EXTENSION pg_background; DROP EXTENSION pg_background;', []);
+    const { stdout, stderr } = await runPsql(
+      proxy.url(),
+      'CREATE EXTENSION pg_background; DROP EXTENSION pg_background;',
+      [],
+    );
     expect({ stdout, stderr }).to.deep.equal({ stdout: '', stderr: '' });
-    const verbose = await runPsql(proxy.url(), '\\set QUIET 0\nCREATE EXTENSION pg_background;\nDROP EXTENSION pg_background;', []);
+    const verbose = await runPsql(
+      proxy.url(),
+      '\\set QUIET 0\nCREATE EXTENSION pg_background;\nDROP EXTENSION pg_background;',
+      [],
+    );
     expect(verbose.stdout).to.equal('CREATE EXTENSION\nDROP EXTENSION\n');
   });
 });

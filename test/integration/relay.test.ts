@@ -22,7 +22,10 @@ describe('the relay', () => {
 
   const opened: RawClient[] = [];
   async function login(): Promise<RawClient> {
-    const client = await RawClient.login(proxy.port, { user: 'postgres', database: proxy.database.name });
+    const client = await RawClient.login(proxy.port, {
+      user: 'postgres',
+      database: proxy.database.name,
+    });
     opened.push(client);
     return client;
   }
@@ -30,7 +33,10 @@ describe('the relay', () => {
   it('answers a simple query as the server does, message by message', async () => {
     const sql = `SELECT 1 AS a, NULL, 'é'; CREATE TEMP TABLE x (a int); INSERT INTO x VALUES (1); SELECT 1/0`;
     const through = await login();
-    const direct = await RawClient.login(proxy.database.port, { user: 'postgres', database: proxy.database.name });
+    const direct = await RawClient.login(proxy.database.port, {
+      user: 'postgres',
+      database: proxy.database.name,
+    });
     expect(await through.query(sql)).to.deep.equal(await direct.query(sql));
     await Promise.all([through.end(), direct.end()]);
   });
@@ -50,7 +56,10 @@ describe('the relay', () => {
     ]);
     const answers: unknown[] = [];
     for (const port of [proxy.port, proxy.database.port]) {
-      const client = await RawClient.login(port, { user: 'postgres', database: proxy.database.name });
+      const client = await RawClient.login(port, {
+        user: 'postgres',
+        database: proxy.database.name,
+      });
       client.socket.write(bytes);
       answers.push([await client.until('Z'), await client.until('Z'), await client.until('Z')]);
       await client.end();
@@ -60,7 +69,10 @@ describe('the relay', () => {
 
   it('adds nothing to what the server says at the start of a session', async () => {
     const through = await login();
-    const direct = await RawClient.login(proxy.database.port, { user: 'postgres', database: proxy.database.name });
+    const direct = await RawClient.login(proxy.database.port, {
+      user: 'postgres',
+      database: proxy.database.name,
+    });
     const withoutKey = ({ messages }: RawClient) => messages.filter(({ type }) => type !== 'K');
     expect(withoutKey(through)).to.deep.equal(withoutKey(direct));
     await Promise.all([through.end(), direct.end()]);
@@ -81,7 +93,8 @@ describe('the relay', () => {
     await raw.query('CREATE TEMP TABLE copied (a int, b text)');
     raw.socket.write(serialize.query('COPY copied FROM STDIN'));
     await raw.until('G');
-    for (let i = 0; i < 1000; i++) raw.socket.write(serialize.copyData(Buffer.from(`${i}\tpg_background ${i}\n`)));
+    for (let i = 0; i < 1000; i++)
+      raw.socket.write(serialize.copyData(Buffer.from(`${i}\tpg_background ${i}\n`)));
     raw.socket.write(serialize.copyDone());
     await raw.until('Z');
     const out = await raw.query('COPY (SELECT * FROM copied ORDER BY a) TO STDOUT');
@@ -104,7 +117,9 @@ describe('the relay', () => {
     client.socket.write(serialize.query('SELECT pg_sleep(60)'));
     const observer = await proxy.database.direct();
     await eventually(async () => {
-      const { rows } = await observer.query(`SELECT FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active' AND datname = current_database()`);
+      const { rows } = await observer.query(
+        `SELECT FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active' AND datname = current_database()`,
+      );
       expect(rows).to.have.length(1);
     });
     const request = Buffer.alloc(16);
@@ -116,7 +131,9 @@ describe('the relay', () => {
     cancel.socket.write(request);
     await cancel.closed();
     const answer = await client.until('Z');
-    expect(answer.filter(({ type }) => type === 'E').map((error) => fieldsOf(error)['C'])).to.deep.equal(['57014']);
+    expect(
+      answer.filter(({ type }) => type === 'E').map((error) => fieldsOf(error)['C']),
+    ).to.deep.equal(['57014']);
     await client.end();
   });
 
@@ -137,18 +154,31 @@ describe('the relay', () => {
   });
 
   it('passes a refused login to the client in the words of the server', async () => {
-    const client = new pg.Client({ host: '127.0.0.1', port: proxy.port, user: 'nobody_knows', database: proxy.database.name });
+    const client = new pg.Client({
+      host: '127.0.0.1',
+      port: proxy.port,
+      user: 'nobody_knows',
+      database: proxy.database.name,
+    });
     const error = await client.connect().catch((reason: unknown) => reason as pg.DatabaseError);
     expect(error).to.include({ code: '28000', message: 'role "nobody_knows" does not exist' });
   });
 
   it('refuses a first packet that is none, and serves the next client', async () => {
-    for (const garbage of ['GET / HTTP/1.1\r\n\r\n', '\0\0\0\x04', '\x7f\xff\xff\xff\0\x03\0\0', '\0\0\0\x09\0\x02\0\0\0']) {
+    for (const garbage of [
+      'GET / HTTP/1.1\r\n\r\n',
+      '\0\0\0\x04',
+      '\x7f\xff\xff\xff\0\x03\0\0',
+      '\0\0\0\x09\0\x02\0\0\0',
+    ]) {
       const client = await RawClient.connect(proxy.port);
       client.listen();
       client.socket.write(Buffer.from(garbage, 'latin1'));
       const [answer] = await client.until('E');
-      expect(fieldsOf(answer ?? { type: '', body: Buffer.alloc(0) })).to.include({ S: 'FATAL', C: '08P01' });
+      expect(fieldsOf(answer ?? { type: '', body: Buffer.alloc(0) })).to.include({
+        S: 'FATAL',
+        C: '08P01',
+      });
       await client.closed();
     }
     expect(await (await proxy.connect()).value('SELECT 1')).to.equal(1);
@@ -161,14 +191,18 @@ describe('the relay', () => {
     const pid = row?.body.toString('utf8', 6);
     client.socket.resetAndDestroy();
     await eventually(async () => {
-      expect((await observer.query('SELECT FROM pg_stat_activity WHERE pid = $1', [pid])).rows).to.have.length(0);
+      expect(
+        (await observer.query('SELECT FROM pg_stat_activity WHERE pid = $1', [pid])).rows,
+      ).to.have.length(0);
     });
   });
 
   it('delivers the last words of a backend that is terminated, then closes', async () => {
     const client = await login();
     const [, row] = await client.query('SELECT pg_backend_pid()');
-    await (await proxy.database.direct()).query('SELECT pg_terminate_backend($1)', [row?.body.toString('utf8', 6)]);
+    await (
+      await proxy.database.direct()
+    ).query('SELECT pg_terminate_backend($1)', [row?.body.toString('utf8', 6)]);
     const [farewell] = await client.until('E');
     expect(fieldsOf(farewell ?? { type: '', body: Buffer.alloc(0) })['C']).to.equal('57P01');
     await client.closed();
@@ -178,10 +212,14 @@ describe('the relay', () => {
     const client = await login();
     client.socket.pause();
     const before = process.memoryUsage().rss;
-    client.socket.write(serialize.query(`SELECT repeat('x', 1000) FROM generate_series(1, 300000)`));
+    client.socket.write(
+      serialize.query(`SELECT repeat('x', 1000) FROM generate_series(1, 300000)`),
+    );
     const observer = await proxy.database.direct();
     await eventually(async () => {
-      const { rows } = await observer.query(`SELECT FROM pg_stat_activity WHERE wait_event = 'ClientWrite' AND datname = current_database()`);
+      const { rows } = await observer.query(
+        `SELECT FROM pg_stat_activity WHERE wait_event = 'ClientWrite' AND datname = current_database()`,
+      );
       expect(rows, 'backends that wait for their client').to.have.length(1);
     });
     expect(process.memoryUsage().rss - before).to.be.below(64 * 1024 * 1024);
@@ -234,13 +272,27 @@ describe('the relay', () => {
     const { BackgroundEngine, defaultEngineSettings } = await import('../../src/index.ts');
     const logger = { debug() {}, info() {}, warn() {}, error() {} };
     const upstream = { host: '127.0.0.1', port: 1 };
-    const engine = new BackgroundEngine({ ...defaultEngineSettings, ...upstream, secret: Buffer.alloc(32), logger });
-    const server = new ProxyServer({ engine, logger, upstream, clientLoginTimeoutMs: 1000, serverConnectTimeoutMs: 1000 });
+    const engine = new BackgroundEngine({
+      ...defaultEngineSettings,
+      ...upstream,
+      secret: Buffer.alloc(32),
+      logger,
+    });
+    const server = new ProxyServer({
+      engine,
+      logger,
+      upstream,
+      clientLoginTimeoutMs: 1000,
+      serverConnectTimeoutMs: 1000,
+    });
     const { port } = await server.listen('127.0.0.1', 0);
     try {
       const client = new pg.Client({ host: '127.0.0.1', port, user: 'postgres' });
       const error = await client.connect().catch((reason: unknown) => reason as pg.DatabaseError);
-      expect(error).to.include({ code: '08006', message: 'the proxy could not connect to the server' });
+      expect(error).to.include({
+        code: '08006',
+        message: 'the proxy could not connect to the server',
+      });
     } finally {
       await server.close();
     }

@@ -9,7 +9,9 @@ describe('a worker', () => {
   before(async () => {
     proxy = await TestProxy.startInstalled();
     const admin = await proxy.connect();
-    await admin.query(`CREATE ROLE app LOGIN; CREATE ROLE weak; GRANT pgbackground_executor TO app, weak; GRANT weak TO app; CREATE TABLE t (a int); GRANT ALL ON t TO PUBLIC`);
+    await admin.query(
+      `CREATE ROLE app LOGIN; CREATE ROLE weak; GRANT pgbackground_executor TO app, weak; GRANT weak TO app; CREATE TABLE t (a int); GRANT ALL ON t TO PUBLIC`,
+    );
   });
   beforeEach(async () => {
     client = await proxy.connect();
@@ -29,18 +31,24 @@ describe('a worker', () => {
   describe('identity', () => {
     it('is the user of the session', async () => {
       const app = await proxy.connect({ user: 'app' });
-      expect(await run('SELECT session_user::text, current_user::text', 's text, c text', app)).to.deep.equal([['app', 'app']]);
+      expect(
+        await run('SELECT session_user::text, current_user::text', 's text, c text', app),
+      ).to.deep.equal([['app', 'app']]);
     });
 
     it('is the role that the session has set', async () => {
       const app = await proxy.connect({ user: 'app' });
       await app.query('SET ROLE weak');
-      expect(await run('SELECT session_user::text, current_user::text', 's text, c text', app)).to.deep.equal([['app', 'weak']]);
+      expect(
+        await run('SELECT session_user::text, current_user::text', 's text, c text', app),
+      ).to.deep.equal([['app', 'weak']]);
     });
 
     it('is refused inside a SECURITY DEFINER function of another role', async () => {
       const app = await proxy.connect({ user: 'app' });
-      await client.query(`CREATE FUNCTION as_owner() RETURNS int LANGUAGE sql SECURITY DEFINER AS $$ SELECT pg_background_launch('SELECT 1') $$`);
+      await client.query(
+        `CREATE FUNCTION as_owner() RETURNS int LANGUAGE sql SECURITY DEFINER AS $$ SELECT pg_background_launch('SELECT 1') $$`,
+      );
       const error = await app.error('SELECT as_owner()');
       expect(error.code).to.equal('42501');
       expect(error.hint).to.be.a('string');
@@ -48,8 +56,12 @@ describe('a worker', () => {
     });
 
     it("is the login's own inside its own SECURITY DEFINER function", async () => {
-      await client.query(`CREATE FUNCTION as_owner() RETURNS int LANGUAGE sql SECURITY DEFINER AS $$ SELECT pg_background_launch('SELECT current_user::text') $$`);
-      expect(await client.rows('SELECT * FROM pg_background_result(as_owner()) AS (who text)')).to.deep.equal([['postgres']]);
+      await client.query(
+        `CREATE FUNCTION as_owner() RETURNS int LANGUAGE sql SECURITY DEFINER AS $$ SELECT pg_background_launch('SELECT current_user::text') $$`,
+      );
+      expect(
+        await client.rows('SELECT * FROM pg_background_result(as_owner()) AS (who text)'),
+      ).to.deep.equal([['postgres']]);
       await client.query('DROP FUNCTION as_owner()');
     });
 
@@ -67,16 +79,26 @@ describe('a worker', () => {
       const app = await proxy.connect({ user: 'app' });
       const [handle] = await app.rows(`SELECT * FROM pg_background_launch_v2('SELECT 1')`);
       await app.query('SET ROLE weak');
-      const error = await app.error('SELECT * FROM pg_background_result_v2($1, $2) AS (n int)', handle);
-      expect(error).to.include({ code: '42501', message: `permission denied for background worker with PID "${String(handle?.[0])}"` });
+      const error = await app.error(
+        'SELECT * FROM pg_background_result_v2($1, $2) AS (n int)',
+        handle,
+      );
+      expect(error).to.include({
+        code: '42501',
+        message: `permission denied for background worker with PID "${String(handle?.[0])}"`,
+      });
       await app.query('RESET ROLE');
-      expect(await app.rows('SELECT * FROM pg_background_result_v2($1, $2) AS (n int)', handle)).to.deep.equal([[1]]);
+      expect(
+        await app.rows('SELECT * FROM pg_background_result_v2($1, $2) AS (n int)', handle),
+      ).to.deep.equal([[1]]);
     });
 
     it('is unknown to other sessions of the same user', async () => {
       const pid = await client.value(`SELECT pg_background_launch('SELECT 1')`);
       const other = await proxy.connect();
-      expect(await other.error('SELECT * FROM pg_background_result($1) AS (n int)', [pid])).to.include({
+      expect(
+        await other.error('SELECT * FROM pg_background_result($1) AS (n int)', [pid]),
+      ).to.include({
         code: '42704',
         message: `PID ${String(pid)} is not attached to this session`,
       });
@@ -85,7 +107,9 @@ describe('a worker', () => {
 
   describe('settings', () => {
     it('are those of the session, SET LOCAL too', async () => {
-      await client.query(`SET work_mem = '12MB'; SET search_path = pg_catalog, public; SET DateStyle = 'SQL, DMY'; SET application_name = 'my app'`);
+      await client.query(
+        `SET work_mem = '12MB'; SET search_path = pg_catalog, public; SET DateStyle = 'SQL, DMY'; SET application_name = 'my app'`,
+      );
       await client.query(`BEGIN; SET LOCAL statement_timeout = '123s'`);
       expect(
         await run(
@@ -101,20 +125,26 @@ describe('a worker', () => {
       await run('SELECT 1', 'n int');
       await client.query('RESET work_mem');
       const before = await client.value('SHOW work_mem');
-      for (let i = 0; i < 3; i++) expect(await run(`SELECT current_setting('work_mem')`, 'm text')).to.deep.equal([[before]]);
+      for (let i = 0; i < 3; i++)
+        expect(await run(`SELECT current_setting('work_mem')`, 'm text')).to.deep.equal([[before]]);
     });
 
     it('may hold quotes and backslashes', async () => {
       const name = `it's a \\ name`;
       await client.query(`SELECT set_config('application_name', $1, false)`, [name]);
-      expect(await run(`SELECT current_setting('application_name')`, 'n text')).to.deep.equal([[name]]);
+      expect(await run(`SELECT current_setting('application_name')`, 'n text')).to.deep.equal([
+        [name],
+      ]);
     });
 
     it('do not include the isolation level of the transaction', async () => {
       await client.query('BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY');
-      expect(await run(`SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')`, 'i text, r text')).to.deep.equal([
-        ['read committed', 'off'],
-      ]);
+      expect(
+        await run(
+          `SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')`,
+          'i text, r text',
+        ),
+      ).to.deep.equal([['read committed', 'off']]);
       await client.query('COMMIT');
     });
 
@@ -122,14 +152,21 @@ describe('a worker', () => {
       await client.query(`SET DateStyle = 'SQL, DMY'`);
       const pid = await client.value(`SELECT pg_background_launch('SELECT DATE ''2024-02-03''')`);
       await client.query(`SET DateStyle = 'SQL, MDY'`);
-      expect(await client.value(`SELECT d = DATE '2024-02-03' FROM pg_background_result($1) AS (d date)`, [pid])).to.equal(true);
+      expect(
+        await client.value(
+          `SELECT d = DATE '2024-02-03' FROM pg_background_result($1) AS (d date)`,
+          [pid],
+        ),
+      ).to.equal(true);
       expect(await client.value('SHOW DateStyle')).to.equal('SQL, MDY');
     });
   });
 
   describe('SQL', () => {
     it('runs as one transaction, which sees its own writes', async () => {
-      expect(await run('INSERT INTO t VALUES (1); SELECT count(*) FROM t', 'n bigint')).to.deep.equal([['1']]);
+      expect(
+        await run('INSERT INTO t VALUES (1); SELECT count(*) FROM t', 'n bigint'),
+      ).to.deep.equal([['1']]);
       const error = await client.error(
         `SELECT * FROM pg_background_result(pg_background_launch('INSERT INTO t VALUES (2); SELECT 1/0')) AS (n int)`,
       );
@@ -143,11 +180,9 @@ describe('a worker', () => {
     });
 
     it('gives one tag for each statement when the last returns no rows', async () => {
-      expect(await run('SELECT 1; CREATE TEMP TABLE x (a int); INSERT INTO x VALUES (1)', 'r text')).to.deep.equal([
-        ['SELECT 1'],
-        ['CREATE TABLE'],
-        ['INSERT 0 1'],
-      ]);
+      expect(
+        await run('SELECT 1; CREATE TEMP TABLE x (a int); INSERT INTO x VALUES (1)', 'r text'),
+      ).to.deep.equal([['SELECT 1'], ['CREATE TABLE'], ['INSERT 0 1']]);
     });
 
     it('gives no row when it is empty or only a comment', async () => {
@@ -155,23 +190,43 @@ describe('a worker', () => {
       expect(await run('-- nothing', 'r text')).to.deep.equal([]);
     });
 
-    for (const sql of ['BEGIN', 'COMMIT', 'SAVEPOINT s', `PREPARE TRANSACTION 'x'`, 'INSERT INTO t VALUES (1); COMMIT']) {
+    for (const sql of [
+      'BEGIN',
+      'COMMIT',
+      'SAVEPOINT s',
+      `PREPARE TRANSACTION 'x'`,
+      'INSERT INTO t VALUES (1); COMMIT',
+    ]) {
       it(`may not control its transaction: ${sql}`, async () => {
-        const error = await client.error('SELECT * FROM pg_background_result(pg_background_launch($1)) AS (r text)', [sql]);
-        expect(error).to.include({ code: '0A000', message: 'transaction control statements are not allowed in pg_background' });
+        const error = await client.error(
+          'SELECT * FROM pg_background_result(pg_background_launch($1)) AS (r text)',
+          [sql],
+        );
+        expect(error).to.include({
+          code: '0A000',
+          message: 'transaction control statements are not allowed in pg_background',
+        });
         expect(await client.value('SELECT count(*) FROM t')).to.equal('0');
       });
     }
 
     for (const sql of ['COPY t TO STDOUT', 'COPY t FROM STDIN', 'COPY (SELECT 1) TO STDOUT']) {
       it(`may not copy to or from the client: ${sql}`, async () => {
-        const error = await client.error('SELECT * FROM pg_background_result(pg_background_launch($1)) AS (r text)', [sql]);
-        expect(error).to.include({ code: '0A000', message: 'COPY protocol not allowed in pg_background' });
+        const error = await client.error(
+          'SELECT * FROM pg_background_result(pg_background_launch($1)) AS (r text)',
+          [sql],
+        );
+        expect(error).to.include({
+          code: '0A000',
+          message: 'COPY protocol not allowed in pg_background',
+        });
       });
     }
 
     it('reports a syntax error in the words of the server, with its place in the inner query', async () => {
-      const error = await client.error(`SELECT * FROM pg_background_result(pg_background_launch('SELECT nope nope nope')) AS (r text)`);
+      const error = await client.error(
+        `SELECT * FROM pg_background_result(pg_background_launch('SELECT nope nope nope')) AS (r text)`,
+      );
       expect(error).to.include({ code: '42601', message: 'syntax error at or near "nope"' });
       expect(error.position).to.equal(undefined);
       expect(error).to.include({ internalPosition: '18', internalQuery: 'SELECT nope nope nope' });
@@ -179,7 +234,9 @@ describe('a worker', () => {
 
     it('keeps all fields of an error', async () => {
       await client.query('CREATE TABLE keyed (id int PRIMARY KEY); INSERT INTO keyed VALUES (1)');
-      const error = await client.error(`SELECT * FROM pg_background_result(pg_background_launch('INSERT INTO keyed VALUES (1)')) AS (r text)`);
+      const error = await client.error(
+        `SELECT * FROM pg_background_result(pg_background_launch('INSERT INTO keyed VALUES (1)')) AS (r text)`,
+      );
       expect(error).to.include({
         code: '23505',
         detail: 'Key (id)=(1) already exists.',
@@ -194,7 +251,9 @@ describe('a worker', () => {
 
     it('raises its notices when the result is read, with their level, code, detail and hint', async () => {
       const seen: unknown[] = [];
-      client.on('notice', ({ severity, code, message, detail, hint, where }) => seen.push({ severity, code, message, detail, hint, where }));
+      client.on('notice', ({ severity, code, message, detail, hint, where }) =>
+        seen.push({ severity, code, message, detail, hint, where }),
+      );
       await client.query('SET client_min_messages = log');
       const pid = await client.value('SELECT pg_background_launch($1)', [
         `DO $$ BEGIN RAISE WARNING 'careful' USING DETAIL = 'd', HINT = 'h', ERRCODE = '01001'; RAISE LOG 'logged'; END $$`,
@@ -203,8 +262,22 @@ describe('a worker', () => {
       expect(seen).to.deep.equal([]);
       await client.query('SELECT * FROM pg_background_result($1) AS (r text)', [pid]);
       expect(seen).to.deep.equal([
-        { severity: 'WARNING', code: '01001', message: 'careful', detail: 'd', hint: 'h', where: undefined },
-        { severity: 'LOG', code: '00000', message: 'logged', detail: undefined, hint: undefined, where: undefined },
+        {
+          severity: 'WARNING',
+          code: '01001',
+          message: 'careful',
+          detail: 'd',
+          hint: 'h',
+          where: undefined,
+        },
+        {
+          severity: 'LOG',
+          code: '00000',
+          message: 'logged',
+          detail: undefined,
+          hint: undefined,
+          where: undefined,
+        },
       ]);
     });
 
@@ -213,12 +286,18 @@ describe('a worker', () => {
         `SELECT pg_background_progress(40, 'nearly half'); SELECT n FROM pg_background_result(pg_background_launch('SELECT 11')) AS (n int)`,
       ]);
       await client.query('SELECT pg_background_wait_v2($1, $2)', handle);
-      expect(await client.rows('SELECT * FROM pg_background_get_progress_v2($1, $2)', handle)).to.deep.equal([[40, 'nearly half']]);
-      expect(await client.rows('SELECT * FROM pg_background_result_v2($1, $2) AS (n int)', handle)).to.deep.equal([[11]]);
+      expect(
+        await client.rows('SELECT * FROM pg_background_get_progress_v2($1, $2)', handle),
+      ).to.deep.equal([[40, 'nearly half']]);
+      expect(
+        await client.rows('SELECT * FROM pg_background_result_v2($1, $2) AS (n int)', handle),
+      ).to.deep.equal([[11]]);
     });
 
     it('goes on and commits when the session ends', async () => {
-      await client.query(`SELECT pg_background_launch('SELECT pg_sleep(0.3); INSERT INTO t VALUES (1)')`);
+      await client.query(
+        `SELECT pg_background_launch('SELECT pg_sleep(0.3); INSERT INTO t VALUES (1)')`,
+      );
       await proxy.disconnectAll();
       const other = await proxy.connect();
       await eventually(async () => {
@@ -227,7 +306,9 @@ describe('a worker', () => {
     });
 
     it('goes on when its handle is detached', async () => {
-      const pid = await client.value(`SELECT pg_background_launch('SELECT pg_sleep(0.1); INSERT INTO t VALUES (1)')`);
+      const pid = await client.value(
+        `SELECT pg_background_launch('SELECT pg_sleep(0.1); INSERT INTO t VALUES (1)')`,
+      );
       await client.query('SELECT pg_background_detach($1)', [pid]);
       expect((await client.error('SELECT pg_background_detach($1)', [pid])).code).to.equal('42704');
       await eventually(async () => {
@@ -237,15 +318,22 @@ describe('a worker', () => {
 
     it('is limited in time by pg_background.worker_timeout', async () => {
       await client.query(`SET pg_background.worker_timeout = '100ms'`);
-      const error = await client.error(`SELECT * FROM pg_background_result(pg_background_launch('SELECT pg_sleep(60)')) AS (r text)`);
-      expect(error).to.include({ code: '57014', message: 'canceling statement due to statement timeout' });
+      const error = await client.error(
+        `SELECT * FROM pg_background_result(pg_background_launch('SELECT pg_sleep(60)')) AS (r text)`,
+      );
+      expect(error).to.include({
+        code: '57014',
+        message: 'canceling statement due to statement timeout',
+      });
     });
   });
 
   describe('limits', () => {
     it('refuses more workers than pg_background.max_workers', async () => {
       await client.query('SET pg_background.max_workers = 2');
-      await client.query(`SELECT pg_background_launch('SELECT 1'), pg_background_launch('SELECT 2')`);
+      await client.query(
+        `SELECT pg_background_launch('SELECT 1'), pg_background_launch('SELECT 2')`,
+      );
       expect(await client.error(`SELECT pg_background_launch('SELECT 3')`)).to.include({
         code: '53400',
         message: 'too many background workers',
@@ -254,8 +342,13 @@ describe('a worker', () => {
     });
 
     it('refuses a queue that is too small or too large', async () => {
-      expect(await client.error(`SELECT pg_background_launch('SELECT 1', 63)`)).to.include({ code: '22023', message: 'queue size must be at least 64 bytes' });
-      expect((await client.error(`SELECT pg_background_launch('SELECT 1', 268435457)`)).code).to.equal('22023');
+      expect(await client.error(`SELECT pg_background_launch('SELECT 1', 63)`)).to.include({
+        code: '22023',
+        message: 'queue size must be at least 64 bytes',
+      });
+      expect(
+        (await client.error(`SELECT pg_background_launch('SELECT 1', 268435457)`)).code,
+      ).to.equal('22023');
     });
 
     it('says which limit is in the way when the server has no connection left', async () => {
@@ -263,9 +356,15 @@ describe('a worker', () => {
       const app = await proxy.connect({ user: 'app' });
       await app.query(`SELECT pg_background_launch('SELECT pg_sleep(60)')`);
       const error = await app.error(`SELECT pg_background_launch('SELECT 1')`);
-      expect(error).to.include({ code: '53000', message: 'could not register background process', detail: 'too many connections for role "app"' });
+      expect(error).to.include({
+        code: '53000',
+        message: 'could not register background process',
+        detail: 'too many connections for role "app"',
+      });
       expect(error.hint).to.include('CONNECTION LIMIT');
-      await app.query(`SELECT pg_background_cancel_v2(pid, cookie) FROM pg_background_list_v2() AS (pid int, cookie bigint)`);
+      await app.query(
+        `SELECT pg_background_cancel_v2(pid, cookie) FROM pg_background_list_v2() AS (pid int, cookie bigint)`,
+      );
       await client.query('ALTER ROLE app CONNECTION LIMIT -1');
     });
 
@@ -279,7 +378,8 @@ describe('a worker', () => {
 
     it('uses the same few connections again and again', async () => {
       const pids = new Set<unknown>();
-      for (let i = 0; i < 20; i++) pids.add((await run('SELECT pg_backend_pid()', 'pid int'))[0]?.[0]);
+      for (let i = 0; i < 20; i++)
+        pids.add((await run('SELECT pg_backend_pid()', 'pid int'))[0]?.[0]);
       expect(pids.size).to.be.below(5);
     });
   });

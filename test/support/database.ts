@@ -25,7 +25,13 @@ export async function createDatabase(options = ''): Promise<TestDatabase> {
     host,
     port,
     async direct(user = 'postgres') {
-      const client = new pg.Client({ host, port, user, database: name, application_name: 'direct' });
+      const client = new pg.Client({
+        host,
+        port,
+        user,
+        database: name,
+        application_name: 'direct',
+      });
       await client.connect();
       clients.push(client);
       return client;

@@ -1,7 +1,12 @@
 import { expect } from 'chai';
 import pg from 'pg';
 import { ProxyServer } from '../../proxy/server.ts';
-import { BackgroundEngine, defaultEngineSettings, type EngineSettings, type Logger } from '../../src/index.ts';
+import {
+  BackgroundEngine,
+  defaultEngineSettings,
+  type EngineSettings,
+  type Logger,
+} from '../../src/index.ts';
 import { createDatabase, type TestDatabase } from './database.ts';
 import { eventually } from './eventually.ts';
 
@@ -39,13 +44,23 @@ export class TestProxy {
     this.log = log;
   }
 
-  static async start(settings: Partial<EngineSettings> = {}, databaseOptions = ''): Promise<TestProxy> {
+  static async start(
+    settings: Partial<EngineSettings> = {},
+    databaseOptions = '',
+  ): Promise<TestProxy> {
     const database = await createDatabase(databaseOptions);
     const { host, port } = database;
     const log: string[] = [];
     const write = (_details: object, message: string) => void log.push(message);
     const logger: Logger = { debug: write, info: write, warn: write, error: write };
-    const engine = new BackgroundEngine({ ...defaultEngineSettings, host, port, secret: TEST_SECRET, logger, ...settings });
+    const engine = new BackgroundEngine({
+      ...defaultEngineSettings,
+      host,
+      port,
+      secret: TEST_SECRET,
+      logger,
+      ...settings,
+    });
     const server = new ProxyServer({
       engine,
       logger,
@@ -58,7 +73,10 @@ export class TestProxy {
   }
 
   /** A proxy whose database has the extension. */
-  static async startInstalled(settings: Partial<EngineSettings> = {}, databaseOptions = ''): Promise<TestProxy> {
+  static async startInstalled(
+    settings: Partial<EngineSettings> = {},
+    databaseOptions = '',
+  ): Promise<TestProxy> {
     const proxy = await TestProxy.start(settings, databaseOptions);
     await (await proxy.connect()).query('CREATE EXTENSION pg_background');
     await proxy.disconnectAll();
@@ -106,7 +124,9 @@ export class TestProxy {
       `SELECT to_regclass('pgbackground.transfer')::text AS left`,
     );
     if (rows[0]?.left !== null) {
-      const transfers = await admin.query('SELECT count(*)::int AS count FROM pgbackground.transfer');
+      const transfers = await admin.query(
+        'SELECT count(*)::int AS count FROM pgbackground.transfer',
+      );
       expect(transfers.rows, 'rows of results that are left').to.deep.equal([{ count: 0 }]);
     }
   }

@@ -18,9 +18,15 @@ export interface PsqlOutput {
 }
 
 /** Runs a script in psql: unaligned, tuples only, without the user's psqlrc. */
-export function runPsql(url: string, script: string, options: readonly string[] = ['-A', '-t']): Promise<PsqlOutput> {
+export function runPsql(
+  url: string,
+  script: string,
+  options: readonly string[] = ['-A', '-t'],
+): Promise<PsqlOutput> {
   return new Promise((resolve, reject) => {
-    const child = spawn('psql', ['-X', '-q', ...options, url], { env: { ...process.env, LC_ALL: 'C', PGOPTIONS: '' } });
+    const child = spawn('psql', ['-X', '-q', ...options, url], {
+      env: { ...process.env, LC_ALL: 'C', PGOPTIONS: '' },
+    });
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));

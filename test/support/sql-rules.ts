@@ -43,7 +43,8 @@ export function complaintsAbout(sql: string): string[] {
   const complaints: string[] = [];
   visit({ [kind]: fields }, (type, node) => {
     // Read once, when the function is created, which happens on a search_path of pg_catalog.
-    const isPseudoType = type === 'TypeName' && /^(void|record)$/.test(namesOf(node['names']).join());
+    const isPseudoType =
+      type === 'TypeName' && /^(void|record)$/.test(namesOf(node['names']).join());
     if (!isPseudoType) complaints.push(...complaintsAboutNode(type, node));
   });
   if (body === undefined) return complaints;
@@ -93,9 +94,7 @@ export function constantsIn(body: ParsedBody): string[] {
 
 /** The texts of a list of String nodes. */
 export function namesOf(list: unknown): string[] {
-  return ((list ?? []) as { String?: { sval?: string } }[]).map(
-    (node) => node.String?.sval ?? '',
-  );
+  return ((list ?? []) as { String?: { sval?: string } }[]).map((node) => node.String?.sval ?? '');
 }
 
 const SCHEMAS = ['pg_catalog', 'pgbackground', '__extschema__'];
@@ -138,7 +137,8 @@ function complaintsAboutNode(type: string, node: Tree): string[] {
 
 function complaintsAboutExpression(node: Tree): string[] {
   const kind = String(node['kind']);
-  if (!/^AEXPR_OP(_ANY|_ALL)?$/.test(kind)) return [kind.replace('AEXPR_', '').replaceAll('_', ' ')];
+  if (!/^AEXPR_OP(_ANY|_ALL)?$/.test(kind))
+    return [kind.replace('AEXPR_', '').replaceAll('_', ' ')];
   const isRow = [node['lexpr'], node['rexpr']].some((side) => (side as Tree)?.['RowExpr']);
   return [
     ...complainUnlessQualified('operator', namesOf(node['name'])),

@@ -28,7 +28,9 @@ export class RawClient {
   /** Connects, and says nothing yet. */
   static async connect(port: number): Promise<RawClient> {
     const socket = connect({ host: '127.0.0.1', port });
-    await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject));
+    await new Promise<void>((resolve, reject) =>
+      socket.once('connect', resolve).once('error', reject),
+    );
     return new RawClient(socket);
   }
 
@@ -60,7 +62,9 @@ export class RawClient {
   /** The messages since the last call, up to and with the first of a type. */
   async until(type: string): Promise<RawMessage[]> {
     for (;;) {
-      const at = this.messages.findIndex((message, index) => index >= this.#taken && message.type === type);
+      const at = this.messages.findIndex(
+        (message, index) => index >= this.#taken && message.type === type,
+      );
       if (at >= 0) {
         const found = this.messages.slice(this.#taken, at + 1);
         this.#taken = at + 1;

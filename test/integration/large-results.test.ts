@@ -1,0 +1,209 @@
+import { platform } from 'node:os';
+import { expect } from 'chai';
+import pg from 'pg';
+import { createDatabase, type TestDatabase } from '../support/database.ts';
+import { ProxyProcess } from '../support/proxy-process.ts';
+import { hasPsql, runPsql } from '../support/psql.ts';
+import { TestProxy } from '../support/proxy.ts';
+
+/** 1,000,000 rows of about 300 bytes: more than the proxy may ever hold. */
+const MILLION = `SELECT i, repeat(md5(i::text), 9) FROM generate_series(1, 1000000) i`;
+const MEMORY_LIMIT = 256 * 1024 * 1024;
+
+describe('a large result', function () {
+  this.timeout(120_000);
+  let database: TestDatabase;
+  let proxy: ProxyProcess;
+  let url: string;
+  let client: pg.Client;
+
+  before(async () => {
+    database = await createDatabase();
+    proxy = new ProxyProcess(
+      [
+        '--listen',
+        '127.0.0.1:0',
+        '--upstream',
+        `postgres://${database.host}:${database.port}/${database.name}`,
+      ],
+      { PGBG_SECRET: 'a secret that only the tests know' },
+    );
+    url = await proxy.ready();
+    client = new pg.Client(url);
+    await client.connect();
+    await client.query('CREATE EXTENSION pg_background');
+  });
+  after(async () => {
+    await client.end();
+    await proxy.stop();
+    await database.drop();
+  });
+
+  it('of 1,000,000 rows comes through psql complete, while memory stays bounded', async function () {
+    if (!hasPsql || platform() !== 'linux') this.skip();
+    const { stdout, stderr } = await runPsql(
+      url,
+      `\\o | awk -F "|" '{ rows++; sum += $1; bytes += length($2) } END { printf "%.0f %.0f %.0f", rows, sum, bytes }' 
+       SELECT * FROM pg_background_result(pg_background_launch($$${MILLION}$$)) AS (i int, t text);
+       \\o`,
+    );
+    expect(stderr).to.equal('');
+    expect(stdout.trim()).to.equal('1000000 500000500000 288000000');
+    expect(proxy.peakMemory).to.be.below(MEMORY_LIMIT);
+  });
+
+  it('of 1,000,000 rows can be stored with INSERT ... SELECT, while memory stays bounded', async function () {
+    if (platform() !== 'linux') this.skip();
+    await client.query('CREATE TABLE million (i int, t text)');
+    await client.query(
+      `INSERT INTO million SELECT * FROM pg_background_result(pg_background_launch($$${MILLION}$$)) AS (i int, t text)`,
+    );
+    const { rows } = await client.query(
+      `SELECT count(*)::int AS rows, sum(i)::float8 AS sum, sum(length(t))::int AS bytes FROM million`,
+    );
+    expect(rows).to.deep.equal([{ rows: 1000000, sum: 500000500000, bytes: 288000000 }]);
+    expect(proxy.peakMemory).to.be.below(MEMORY_LIMIT);
+    await client.query('DROP TABLE million');
+  });
+});
+
+describe('the result of a worker', () => {
+  let proxy: TestProxy;
+
+  before(async () => {
+    proxy = await TestProxy.startInstalled({ maxResultBytes: 4 * 1024 * 1024 });
+  });
+  afterEach(() => proxy.expectNothingLeft());
+  after(() => proxy.stop());
+
+  it('does not hold up its commit while nobody reads it', async () => {
+    const client = await proxy.connect();
+    await client.query('CREATE TABLE done (a int)');
+    const [handle] = await client.rows(
+      `SELECT * FROM pg_background_launch_v2('INSERT INTO done VALUES (1); SELECT repeat(''x'', 1000) FROM generate_series(1, 3000)', 64)`,
+    );
+    await client.query('SELECT pg_background_wait_v2($1, $2)', handle);
+    expect(await client.value('SELECT count(*) FROM done')).to.equal('1');
+    expect(
+      await client.value(
+        'SELECT count(*) FROM pg_background_result_v2($1, $2) AS (t text)',
+        handle,
+      ),
+    ).to.equal('3000');
+    await client.query('DROP TABLE done');
+  });
+
+  it('fails the job beyond the limit, which the error names', async () => {
+    const client = await proxy.connect();
+    const error = await client.error(
+      `SELECT * FROM pg_background_result(pg_background_launch('SELECT repeat(''x'', 1000) FROM generate_series(1, 5000)')) AS (t text)`,
+    );
+    expect(error).to.include({
+      code: '53400',
+      message: 'result of background worker is too large',
+    });
+    expect(error.detail).to.include('4194304 bytes');
+  });
+
+  it('holds only the rows of the last statement', async () => {
+    const client = await proxy.connect();
+    expect(
+      await client.rows(
+        `SELECT * FROM pg_background_result(pg_background_launch('SELECT repeat(''x'', 1000) FROM generate_series(1, 3000); SELECT repeat(''y'', 1000) FROM generate_series(1, 3000); SELECT 1')) AS (n int)`,
+      ),
+    ).to.deep.equal([[1]]);
+  });
+
+  it('of a submitted worker is discarded, however large', async () => {
+    const client = await proxy.connect();
+    const [handle] = await client.rows(
+      `SELECT * FROM pg_background_submit_v2('SELECT repeat(''x'', 1000) FROM generate_series(1, 20000)')`,
+    );
+    await client.query('SELECT pg_background_wait_v2($1, $2)', handle);
+    expect(
+      await client.value(
+        'SELECT state FROM pg_background_list_v2() AS (p int, c bigint, l timestamptz, u oid, q int, state text)',
+      ),
+    ).to.equal('stopped');
+  });
+
+  it('says so when it is too large for a transaction that cannot see the result table', async () => {
+    const big = await TestProxy.startInstalled();
+    const client = await big.connect();
+    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+    const error = await client.error(
+      `SELECT * FROM pg_background_result(pg_background_launch('SELECT repeat(''x'', 1000) FROM generate_series(1, 6000)')) AS (t text)`,
+    );
+    expect(error.code).to.equal('54000');
+    expect(error.hint).to.include('READ COMMITTED');
+    await client.query('ROLLBACK');
+    await big.expectNothingLeft();
+    await big.stop();
+  });
+
+  it('keeps NULLs, quotes, backslashes, empty and non-ASCII strings, by table and by packet', async () => {
+    const client = await proxy.connect();
+    const odd = [null, '', 'NULL', '"', '\\', "'", '{}', ',', ' a ', 'é€𝄞', '\n\t', 'a\\"b'];
+    await client.query('CREATE TABLE odd (id serial, t text, a text[])');
+    await client.query(
+      'INSERT INTO odd (t, a) SELECT t, ARRAY[t, NULL, t] FROM unnest($1::text[]) t',
+      [odd],
+    );
+    const expected = await client.rows('SELECT id, t, a FROM odd ORDER BY id');
+    for (const copies of [1, 100]) {
+      for (const level of ['READ COMMITTED', 'SERIALIZABLE']) {
+        await client.query(`BEGIN ISOLATION LEVEL ${level}`);
+        const rows = await client.rows(
+          `SELECT * FROM pg_background_result(pg_background_launch('SELECT id, t, a FROM odd, generate_series(1, ${copies}) g ORDER BY g, id')) AS (id int, t text, a text[])`,
+        );
+        expect(rows).to.have.length(copies * odd.length);
+        expect(rows.slice(-odd.length)).to.deep.equal(expected);
+        await client.query('COMMIT');
+      }
+    }
+    await client.query('DROP TABLE odd');
+  });
+
+  it('has the types of the column definition list, typmods included', async () => {
+    const client = await proxy.connect();
+    const result = (sql: string, columns: string) =>
+      `SELECT * FROM pg_background_result(pg_background_launch('${sql}')) AS (${columns})`;
+    expect(await client.rows(result('SELECT 1.2345::numeric', 'n numeric(3,1)'))).to.deep.equal([
+      ['1.2'],
+    ]);
+    expect(await client.error(result(`SELECT ''xyz''::varchar`, 'v varchar(2)'))).to.include({
+      code: '22001',
+      message: 'value too long for type character varying(2)',
+      where: undefined,
+    });
+    expect(await client.rows(result('SELECT 1, 2', 'a text, b text'))).to.deep.equal([['1', '2']]);
+    expect(
+      await client.rows(result(`SELECT pg_sleep(0), ROW(1, 2)`, 'v text, r text')),
+    ).to.deep.equal([['', '(1,2)']]);
+    for (const columns of ['a bigint', 'a int, b int', 'a oid', 'a varchar']) {
+      expect(await client.error(result('SELECT 1', columns))).to.include({
+        code: '42804',
+        message: 'remote query result rowtype does not match the specified FROM clause rowtype',
+      });
+    }
+  });
+
+  it('outlives a wrong column definition list and a call in the select list', async () => {
+    const client = await proxy.connect();
+    const pid = await client.value(`SELECT pg_background_launch('SELECT 5')`);
+    expect(
+      (await client.error('SELECT * FROM pg_background_result($1) AS (t bigint)', [pid])).code,
+    ).to.equal('42804');
+    const inList = await client.error('SELECT pg_background_result($1)', [pid]);
+    expect(inList).to.include({
+      code: '0A000',
+      hint: 'Call it in FROM with a column definition list.',
+    });
+    expect(
+      await client.rows('SELECT * FROM pg_background_result($1) AS (n int)', [pid]),
+    ).to.deep.equal([[5]]);
+    expect(
+      (await client.error('SELECT * FROM pg_background_result($1) AS (n int)', [pid])).code,
+    ).to.equal('42704');
+  });
+});

@@ -1,0 +1,212 @@
+import { expect } from 'chai';
+import { readFileSync } from 'node:fs';
+import {
+  commandLine,
+  packageVersion,
+  type ProxyConfig,
+  type SqlConfig,
+} from '../../proxy/config.ts';
+
+const variables = ['PGBG_LISTEN', 'PGBG_UPSTREAM', 'PGBG_DATA', 'PGBG_LOG_LEVEL', 'PGBG_SECRET'];
+
+/** What the command line makes of these arguments: a configuration, or what it prints before it exits. */
+interface Outcome {
+  readonly run?: ProxyConfig;
+  readonly printSql?: SqlConfig;
+  readonly printed: string;
+  readonly exitCode?: number;
+}
+
+async function read(...given: readonly string[]): Promise<Outcome> {
+  let configs = {};
+  let printed = '';
+  const program = commandLine({
+    run: async (run) => void (configs = { run }),
+    printSql: async (printSql) => void (configs = { printSql }),
+  });
+  for (const command of [program, ...program.commands]) {
+    const note = (text: string) => (printed += text);
+    command.exitOverride().configureOutput({ writeOut: note, writeErr: note });
+  }
+  try {
+    await program.parseAsync(given, { from: 'user' });
+  } catch (error) {
+    const { exitCode } = error as { exitCode?: number };
+    if (exitCode === undefined) throw error;
+    return { printed, exitCode };
+  }
+  return { ...configs, printed };
+}
+
+describe('commandLine', () => {
+  let environment: Map<string, string | undefined>;
+
+  beforeEach(() => {
+    environment = new Map(variables.map((name) => [name, process.env[name]]));
+    for (const name of variables) delete process.env[name];
+  });
+
+  afterEach(() => {
+    for (const [name, value] of environment) {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    }
+  });
+
+  it('has a default for everything', async () => {
+    expect((await read()).run).to.deep.equal({
+      listen: { host: '127.0.0.1', port: 6432 },
+      upstream: undefined,
+      dataDirectory: undefined,
+      secretFile: undefined,
+      secret: undefined,
+      logLevel: 'warn',
+    });
+  });
+
+  it('freezes what it gives', async () => {
+    expect((await read()).run).to.satisfy(Object.isFrozen);
+  });
+
+  const addresses: readonly (readonly [text: string, host: string, port: number])[] = [
+    ['0.0.0.0:5432', '0.0.0.0', 5432],
+    ['localhost:0', 'localhost', 0],
+    ['7777', '127.0.0.1', 7777],
+    ['[::1]:65535', '::1', 65535],
+  ];
+  for (const [text, host, port] of addresses) {
+    it(`reads --listen ${text}`, async () => {
+      expect((await read('--listen', text)).run?.listen).to.deep.equal({ host, port });
+    });
+  }
+
+  for (const text of ['localhost', 'localhost:', 'localhost:65536', ':::5432', 'a:b', '']) {
+    it(`refuses --listen '${text}' and names the option`, async () => {
+      const { exitCode, printed } = await read('--listen', text);
+      expect(exitCode).to.equal(1);
+      expect(printed).to.match(/--listen.*Expected host:port/);
+    });
+  }
+
+  const upstreams: readonly (readonly [url: string, upstream: object])[] = [
+    ['postgres://db', { host: 'db', port: 5432, user: 'postgres', database: 'postgres' }],
+    ['postgresql://db:5433', { host: 'db', port: 5433, user: 'postgres', database: 'postgres' }],
+    ['postgres://ann@db', { host: 'db', port: 5432, user: 'ann', database: 'ann' }],
+    ['postgres://ann@db/sales', { host: 'db', port: 5432, user: 'ann', database: 'sales' }],
+    ['postgres://a%40b@db/s%20d', { host: 'db', port: 5432, user: 'a@b', database: 's d' }],
+    ['postgres://[::1]:5433', { host: '::1', port: 5433, user: 'postgres', database: 'postgres' }],
+  ];
+  for (const [url, upstream] of upstreams) {
+    it(`reads --upstream ${url}`, async () => {
+      expect((await read('--upstream', url)).run?.upstream).to.deep.equal(upstream);
+    });
+  }
+
+  for (const url of [
+    'db:5432',
+    'http://db',
+    'postgres://',
+    'postgres:///name',
+    'postgres://db:99999',
+    '',
+  ]) {
+    it(`refuses --upstream '${url}' and names the option`, async () => {
+      const { exitCode, printed } = await read('--upstream', url);
+      expect(exitCode).to.equal(1);
+      expect(printed).to.match(/--upstream.*Expected postgres:\/\/host:port/);
+    });
+  }
+
+  it('reads the files that options name', async () => {
+    const { run } = await read('--data', '/some/data', '--secret-file', '/some/secret');
+    expect(run).to.deep.include({ dataDirectory: '/some/data', secretFile: '/some/secret' });
+  });
+
+  it('reads the log level', async () => {
+    expect((await read('--log-level', 'debug')).run?.logLevel).to.equal('debug');
+  });
+
+  it('refuses an unknown log level and names the known ones', async () => {
+    const { exitCode, printed } = await read('--log-level', 'loud');
+    expect(exitCode).to.equal(1);
+    expect(printed).to.match(/--log-level.*debug, info, warn, error, silent/);
+  });
+
+  it('refuses an unknown option', async () => {
+    const { exitCode, printed } = await read('--lisen', '1');
+    expect(exitCode).to.equal(1);
+    expect(printed).to.include("unknown option '--lisen'");
+  });
+
+  it('refuses an argument that belongs to nothing', async () => {
+    expect(await read('start')).to.have.property('exitCode', 1);
+  });
+
+  it('prints the version of the package', async () => {
+    const { version } = JSON.parse(
+      readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'),
+    ) as { version: string };
+    expect(packageVersion).to.equal(version);
+    expect(await read('--version')).to.deep.equal({ printed: `${version}\n`, exitCode: 0 });
+  });
+
+  describe('environment', () => {
+    it('stands in for options', async () => {
+      Object.assign(process.env, {
+        PGBG_LISTEN: '0.0.0.0:7000',
+        PGBG_UPSTREAM: 'postgres://db',
+        PGBG_DATA: '/some/data',
+        PGBG_LOG_LEVEL: 'error',
+      });
+      expect((await read()).run).to.deep.include({
+        listen: { host: '0.0.0.0', port: 7000 },
+        upstream: { host: 'db', port: 5432, user: 'postgres', database: 'postgres' },
+        dataDirectory: '/some/data',
+        logLevel: 'error',
+      });
+    });
+
+    it('yields to options', async () => {
+      process.env['PGBG_LISTEN'] = '0.0.0.0:7000';
+      expect((await read('--listen', '7001')).run?.listen.port).to.equal(7001);
+    });
+
+    it('is refused by the name of its variable', async () => {
+      process.env['PGBG_LISTEN'] = 'nowhere';
+      expect((await read()).printed).to.include('PGBG_LISTEN');
+    });
+
+    it('holds the secret', async () => {
+      process.env['PGBG_SECRET'] = 'a secret that is long enough';
+      expect((await read()).run?.secret).to.equal('a secret that is long enough');
+    });
+
+    it('holds no secret when the variable is empty', async () => {
+      process.env['PGBG_SECRET'] = '';
+      expect((await read()).run?.secret).to.equal(undefined);
+    });
+  });
+
+  describe('sql', () => {
+    it('prints what CREATE EXTENSION runs', async () => {
+      expect((await read('sql')).printSql).to.deep.include({
+        schema: undefined,
+        drop: false,
+        isEmbedded: true,
+      });
+    });
+
+    it('reads the schema', async () => {
+      expect((await read('sql', '--schema', 'tools')).printSql?.schema).to.equal('tools');
+    });
+
+    it('reads that DROP EXTENSION is meant', async () => {
+      expect((await read('sql', '--drop')).printSql?.drop).to.equal(true);
+    });
+
+    it('knows the options before it', async () => {
+      const { printSql } = await read('--upstream', 'postgres://db', '--secret-file', 'x', 'sql');
+      expect(printSql).to.deep.include({ isEmbedded: false, secretFile: 'x' });
+    });
+  });
+});
