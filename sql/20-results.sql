@@ -123,19 +123,15 @@ COMMENT ON FUNCTION pgbackground.rows_query(pg_catalog.text[], boolean) IS 'Give
 CREATE FUNCTION pgbackground.take(verb pg_catalog.text, pid integer, cookie bigint)
 RETURNS pg_catalog.json LANGUAGE plpgsql VOLATILE AS $function$
 #variable_conflict use_variable
-DECLARE
-  reply pg_catalog.json;
 BEGIN
   -- Rows that another session has just stored are visible only where each statement has a snapshot
   -- of its own, and can be stored only on a primary.
-  reply := pgbackground.call(verb, pg_catalog.json_build_object('step', 'take', 'pid', pid, 'cookie', cookie,
+  RETURN pgbackground.call(verb, pg_catalog.json_build_object('step', 'take', 'pid', pid, 'cookie', cookie::pg_catalog.text,
     'throughTable', pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.~) '^read'
       AND NOT pg_catalog.pg_is_in_recovery()));
-  PERFORM pgbackground.raise_notices(reply OPERATOR(pg_catalog.->) 'notices');
-  RETURN reply;
 END
 $function$;
-COMMENT ON FUNCTION pgbackground.take(pg_catalog.text, integer, bigint) IS 'Fetches a result, which is gone from the proxy then.';
+COMMENT ON FUNCTION pgbackground.take(pg_catalog.text, integer, bigint) IS 'Fetches a result that is too large to come with its description.';
 
 -- Puts on the settings under which the worker wrote its values, and gives the ones that were there.
 CREATE FUNCTION pgbackground.use_formats(formats pg_catalog.json)

@@ -6,9 +6,8 @@ import { reportFieldsOf, type ReportFields } from './errors.ts';
 import type { Login } from './login.ts';
 import { RequestVerifier, Unverified, type SignedRequest } from './request-verifier.ts';
 import type { SpoolBudget } from './row-spool.ts';
-import { SessionCalls, WorkerFailure } from './session-calls.ts';
+import { SessionCalls, WorkerFailure, type OfferedResult } from './session-calls.ts';
 import type { EngineSettings } from './settings.ts';
-import type { StoredRows } from './transfer.ts';
 import type { Progress, Worker } from './worker.ts';
 
 /** What a session's stream has to be told, so that the client sees what the C extension would show. */
@@ -50,7 +49,7 @@ export class BackgroundSession {
   readonly #calls: SessionCalls;
   #pid = 0;
   #conversation: Conversation | undefined;
-  #stored: StoredRows | undefined;
+  #offered: OfferedResult | undefined;
   /** What this session's own worker reports, when the session is a worker's connection. */
   #onProgress: ((progress: Progress) => void) | undefined;
   #work: Promise<unknown> = Promise.resolve();
@@ -69,7 +68,7 @@ export class BackgroundSession {
     this.#verifier = new RequestVerifier(settings.secret, token);
     this.#calls = new SessionCalls(login, budget, {
       launched: onWorker,
-      stored: (rows) => (this.#stored = rows),
+      offered: (result) => (this.#offered = result),
       progressed: (progress) => this.#onProgress?.(progress),
     });
   }
@@ -115,9 +114,10 @@ export class BackgroundSession {
       case 'awake':
         if (message.nonce !== this.#conversation?.nonce) break;
         return this.#conversation.awake();
-      case 'fetched':
-        if (message.transfer !== this.#stored?.key) break;
-        return this.#releaseStored();
+      case 'received':
+        if (message.receipt !== this.#offered?.receipt) break;
+        this.#track(this.#offered.consume());
+        return this.#releaseOffered();
       case undefined:
         break;
     }
@@ -146,13 +146,13 @@ export class BackgroundSession {
   #endConversation(): void {
     this.#conversation?.abandon();
     this.#conversation = undefined;
-    this.#releaseStored();
+    this.#releaseOffered();
   }
 
-  #releaseStored(): void {
-    const stored = this.#stored;
-    this.#stored = undefined;
-    if (stored !== undefined) this.#track(stored.release());
+  #releaseOffered(): void {
+    const offered = this.#offered;
+    this.#offered = undefined;
+    if (offered !== undefined) this.#track(offered.release());
   }
 
   /** Remembers work that goes on, so that close() waits for it. */

@@ -49,7 +49,7 @@ export type CallbackMessage =
   | { readonly kind: 'began'; readonly grantToken: string }
   | { readonly kind: 'tag'; readonly grantToken: string; readonly tag: string }
   | { readonly kind: 'acknowledge'; readonly nonce: string; readonly packet: number }
-  | { readonly kind: 'fetched'; readonly transfer: string }
+  | { readonly kind: 'received'; readonly receipt: string }
   | { readonly kind: 'awake'; readonly nonce: string };
 
 /** Reads the text of a callback notice; undefined when it is none of ours. */
@@ -78,7 +78,7 @@ export function parseCallback(text: string): CallbackMessage | undefined {
         ? { kind: 'acknowledge', nonce: first, packet: Number(second) }
         : undefined;
     case 'F':
-      return parts.length === 1 ? { kind: 'fetched', transfer: first } : undefined;
+      return parts.length === 1 ? { kind: 'received', receipt: first } : undefined;
     case 'W':
       return parts.length === 1 ? { kind: 'awake', nonce: first } : undefined;
     default:

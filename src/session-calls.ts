@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import type { Verb } from './api.ts';
 import type { Arguments, SignedContext } from './callback.ts';
 import { arrayLiteral } from './column-chunks.ts';
@@ -14,7 +14,7 @@ import type { Login } from './login.ts';
 import { notAttached, Registry } from './registry.ts';
 import type { SpoolBudget } from './row-spool.ts';
 import { defaultQueueSize, maxWorkers, readSetting, workerTimeout } from './setting-value.ts';
-import { prepareRows, type StoredRows } from './transfer.ts';
+import { prepareDirectRows, prepareRows, type PreparedRows } from './transfer.ts';
 import { Worker, type Progress } from './worker.ts';
 
 /** A worker's error on its way to the reader, with the notices that came before it. */
@@ -39,17 +39,30 @@ export interface Caller {
   readonly packetBytes: number;
 }
 
+/** A result on its way to its reader: consumed when the receipt comes back, kept when it does not. */
+export interface OfferedResult {
+  readonly receipt: string;
+  /** Forgets the worker: its result was read to the end. */
+  consume(): Promise<void>;
+  /** Removes what was made for the way. */
+  release(): Promise<void>;
+}
+
 /** What calls do beyond their answers. */
 export interface CallEffects {
   /** A worker was launched. */
   launched(worker: Worker): void;
-  /** Rows stand in the table until the function has read them. */
-  stored(rows: StoredRows): void;
+  /** A function is told a result; it may come back with the receipt. */
+  offered(result: OfferedResult): void;
   /** The session's own worker tells how far it is. */
   progressed(progress: Progress): void;
 }
 
 const ANY_TEXT = 25;
+const TYPES_REFUSAL =
+  'remote query result rowtype does not match the specified FROM clause rowtype';
+const NO_ROWS_REFUSAL =
+  'remote query did not return a result set, but result rowtype is not a single text column';
 
 /** One method for each function of the API, for the workers of one session. */
 export class SessionCalls {
@@ -182,26 +195,35 @@ export class SessionCalls {
       await this.#registry.drop(worker);
       throw new WorkerFailure(worker, worker.error);
     }
-    return args['step'] === 'take' ? this.#take(worker, args, caller) : describe(worker);
+    return args['step'] === 'take' ? this.#take(worker, args) : this.#describe(worker, caller);
   }
 
-  async #take(worker: Worker, args: Arguments, { packetBytes }: Caller): Promise<object> {
-    const { notices, columns, tags } = worker;
-    const formats = { ...Object.fromEntries(worker.formats), array_nulls: 'on' };
+  async #describe(worker: Worker, { packetBytes }: Caller): Promise<object> {
+    const { columns, rows, tags } = worker;
     if (columns === undefined) {
-      await this.#registry.drop(worker);
-      return { notices, formats, columns: [arrayLiteral(tags)] };
+      const direct = { rows: { columns: [arrayLiteral(tags)] }, release: () => Promise.resolve() };
+      return { types: [ANY_TEXT], refusal: NO_ROWS_REFUSAL, ...this.#offer(worker, direct) };
     }
-    const { rows, stored } = await prepareRows(
-      this.#login,
-      worker.rows,
-      columns.length,
-      args['throughTable'] === true,
-      packetBytes,
-    );
-    if (stored !== undefined) this.#effects.stored(stored);
-    await this.#registry.drop(worker);
-    return { notices, formats, ...rows };
+    const direct = await prepareDirectRows(rows, columns.length, packetBytes);
+    const types = columns.map(({ oid }) => oid);
+    return { types, refusal: TYPES_REFUSAL, ...(direct && this.#offer(worker, direct)) };
+  }
+
+  async #take(worker: Worker, args: Arguments): Promise<object> {
+    const { rows, columns = [] } = worker;
+    const canUseTable = args['throughTable'] === true;
+    return this.#offer(worker, await prepareRows(this.#login, rows, columns.length, canUseTable));
+  }
+
+  #offer(worker: Worker, prepared: PreparedRows): object {
+    const receipt = randomUUID();
+    this.#effects.offered({
+      receipt,
+      consume: () => this.#registry.drop(worker),
+      release: () => prepared.release(),
+    });
+    const formats = { ...Object.fromEntries(worker.formats), array_nulls: 'on' };
+    return { receipt, notices: worker.notices, formats, ...prepared.rows };
   }
 
   /** The worker of a v2 call: known, allowed, and with the right cookie, in this order. */
@@ -272,20 +294,6 @@ function refuseForConnections(error: unknown): never {
     hint: 'You may need to increase max_connections, or the CONNECTION LIMIT of the role or database.',
     cause: error,
   });
-}
-
-function describe(worker: Worker): object {
-  if (worker.columns !== undefined) {
-    return {
-      types: worker.columns.map(({ oid }) => oid),
-      refusal: 'remote query result rowtype does not match the specified FROM clause rowtype',
-    };
-  }
-  return {
-    types: [ANY_TEXT],
-    refusal:
-      'remote query did not return a result set, but result rowtype is not a single text column',
-  };
 }
 
 function queueSizeOf(args: Arguments): number {

@@ -7,22 +7,32 @@ import type { RowSpool } from './row-spool.ts';
 /** Rows that travel in packets may hold this much; more needs the table. */
 const MAX_PACKET_BYTES = 4 * 1024 * 1024;
 
-/** Rows of up to this many packets are told directly: quicker than storing them. */
+/** Rows of up to this many packets come with the description: quicker than asking again. */
 const DIRECT_PACKETS = 4;
 
 /** How rows reach the function that returns them. */
 export type RowTransfer =
-  { readonly columns: readonly string[] } | { readonly transfer: string; readonly chunks: number };
+  | { readonly columns: readonly string[] }
+  | { readonly transfer: string; readonly chunks: number };
 
-/** A transfer that stands in the table until it is released. */
-export interface StoredRows {
-  readonly key: string;
+/** Rows that are ready for the function, and what is to be done when it is through with them. */
+export interface PreparedRows {
+  readonly rows: RowTransfer;
   release(): Promise<void>;
 }
 
+/** Small rows, to be told at once; undefined when they need more than a few packets. */
+export async function prepareDirectRows(
+  rows: RowSpool,
+  columnCount: number,
+  packetBytes: number,
+): Promise<PreparedRows | undefined> {
+  if (rows.bytes > packetBytes * DIRECT_PACKETS) return undefined;
+  return tellRows(rows, columnCount);
+}
+
 /**
- * Makes rows ready for the function: small ones in the reply itself, large ones in the table.
- * @param packetBytes what one packet carries for the asking role
+ * Rows of any size: in the table where the asking session can see it, else in packets.
  * @throws BackgroundError 54000 where only packets can carry them and they are too many
  */
 export async function prepareRows(
@@ -30,19 +40,21 @@ export async function prepareRows(
   rows: RowSpool,
   columnCount: number,
   canUseTable: boolean,
-  packetBytes: number,
-): Promise<{ readonly rows: RowTransfer; readonly stored?: StoredRows }> {
-  if (rows.bytes > packetBytes * DIRECT_PACKETS && canUseTable) {
-    const stored = await storeRows(login, rows, columnCount);
-    if (stored !== undefined) return stored;
-  }
+): Promise<PreparedRows> {
+  const stored = canUseTable ? await storeRows(login, rows, columnCount) : undefined;
+  if (stored !== undefined) return stored;
   if (rows.bytes > MAX_PACKET_BYTES) {
     throw new BackgroundError('54000', 'result is too large to be read here', {
       detail: `It holds ${rows.bytes} bytes, and the limit is ${MAX_PACKET_BYTES} where the result table cannot be used.`,
       hint: 'Read it in a READ COMMITTED transaction on a primary server, or let the background SQL write to a table.',
     });
   }
-  return { rows: { columns: await literalColumns(rows.read(), columnCount) } };
+  return tellRows(rows, columnCount);
+}
+
+async function tellRows(rows: RowSpool, columnCount: number): Promise<PreparedRows> {
+  const columns = await literalColumns(rows.read(), columnCount);
+  return { rows: { columns }, release: () => Promise.resolve() };
 }
 
 /** Stores rows under a key of their own; undefined when the login's role may not. */
@@ -50,7 +62,7 @@ async function storeRows(
   login: Login,
   rows: RowSpool,
   columnCount: number,
-): Promise<{ rows: RowTransfer; stored: StoredRows } | undefined> {
+): Promise<PreparedRows | undefined> {
   const pooled = await login.borrow();
   const { connection } = pooled;
   const key = randomUUID();
@@ -66,7 +78,7 @@ async function storeRows(
   }
   return {
     rows: { transfer: key, chunks },
-    stored: { key, release: () => release(login, pooled, key) },
+    release: () => release(login, pooled, key),
   };
 
   async function* columnsOf(): AsyncGenerator<(string | Buffer)[]> {

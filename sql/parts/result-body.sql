@@ -15,14 +15,16 @@ description := pgbackground.call(verb, pg_catalog.json_build_object('step', 'des
     types := pgbackground.adopt(description OPERATOR(pg_catalog.->) 'types', types, complaint, false,
       description OPERATOR(pg_catalog.->>) 'refusal');
   END LOOP;
-  reply := pgbackground.take(verb, pid, cookie);
-  IF reply OPERATOR(pg_catalog.->) 'formats' IS NOT NULL THEN
-    formats := pgbackground.use_formats(reply OPERATOR(pg_catalog.->) 'formats');
-    RETURN QUERY EXECUTE pgbackground.rows_query(types, (reply OPERATOR(pg_catalog.->>) 'transfer') IS NOT NULL)
-      USING ARRAY(SELECT c.vals FROM pg_catalog.json_array_elements_text(reply OPERATOR(pg_catalog.->) 'columns') WITH ORDINALITY AS c(vals, n) ORDER BY c.n),
-            (reply OPERATOR(pg_catalog.->>) 'chunks')::integer, (reply OPERATOR(pg_catalog.->>) 'transfer')::pg_catalog.uuid;
-    PERFORM pgbackground.use_formats(formats);
-    IF reply OPERATOR(pg_catalog.->>) 'transfer' IS NOT NULL THEN
-      RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('F ', reply OPERATOR(pg_catalog.->>) 'transfer');
-    END IF;
+  -- The types are right. A small result came with them; a large one is fetched now.
+  reply := description;
+  IF reply OPERATOR(pg_catalog.->) 'formats' IS NULL THEN
+    reply := pgbackground.take(verb, pid, cookie);
   END IF;
+  PERFORM pgbackground.raise_notices(reply OPERATOR(pg_catalog.->) 'notices');
+  formats := pgbackground.use_formats(reply OPERATOR(pg_catalog.->) 'formats');
+  RETURN QUERY EXECUTE pgbackground.rows_query(types, (reply OPERATOR(pg_catalog.->>) 'transfer') IS NOT NULL)
+    USING ARRAY(SELECT c.vals FROM pg_catalog.json_array_elements_text(reply OPERATOR(pg_catalog.->) 'columns') WITH ORDINALITY AS c(vals, n) ORDER BY c.n),
+          (reply OPERATOR(pg_catalog.->>) 'chunks')::integer, (reply OPERATOR(pg_catalog.->>) 'transfer')::pg_catalog.uuid;
+  PERFORM pgbackground.use_formats(formats);
+  -- Only now is the result consumed: an error on the way here has destroyed nothing.
+  RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('F ', reply OPERATOR(pg_catalog.->>) 'receipt');

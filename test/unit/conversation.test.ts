@@ -31,6 +31,20 @@ async function hasSettled(promise: Promise<unknown>): Promise<boolean> {
   return settled;
 }
 
+/** Lets time pass only where the test says so. */
+async function withStoppedClock(test: () => Promise<void>): Promise<void> {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  try {
+    await test();
+  } finally {
+    mock.timers.reset();
+  }
+}
+
+function runningTimers(): number {
+  return process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length;
+}
+
 describe('Conversation', () => {
   describe('packets', () => {
     it('puts a short message into one packet', () => {
@@ -53,7 +67,8 @@ describe('Conversation', () => {
     });
 
     it('needs no further packet for a message that just fits', () => {
-      expect([...converse().packets(Buffer.alloc(NARROW_BYTES), 0)]).to.have.length(1);
+      const packets = [...converse().packets(Buffer.from('x'.repeat(NARROW_BYTES)), 0)].map(opened);
+      expect(packets).to.deep.equal([{ more: false, piece: 'x'.repeat(NARROW_BYTES) }]);
     });
 
     it('counts on through all messages, so that no packet can be played again', () => {
@@ -115,16 +130,24 @@ describe('Conversation', () => {
     });
 
     it('gives up after six seconds without an acknowledgement', async () => {
-      mock.timers.enable({ apis: ['setTimeout'] });
-      try {
+      await withStoppedClock(async () => {
         const reading = converse().read(1);
         mock.timers.tick(5_999);
         expect(await hasSettled(reading)).to.equal(false);
         mock.timers.tick(1);
         expect(await rejectionOf(reading)).to.have.property('code', '57014');
-      } finally {
-        mock.timers.reset();
-      }
+      });
+    });
+
+    it('leaves no timer when it has settled', async () => {
+      const before = runningTimers();
+      const [read, abandoned] = [converse(), converse()];
+      const readings = [read.read(1), rejectionOf(abandoned.read(1))];
+      read.acknowledge(1);
+      abandoned.abandon();
+      await Promise.all(readings);
+
+      expect(runningTimers()).to.equal(before);
     });
 
     it('leaves no listener on the signal when it has settled', async () => {
@@ -150,6 +173,17 @@ describe('Conversation', () => {
       const conversation = converse();
       conversation.awake();
       await conversation.untilAwake();
+    });
+
+    it('waits however long it takes', async () => {
+      await withStoppedClock(async () => {
+        const conversation = converse();
+        const waking = conversation.untilAwake();
+        mock.timers.tick(3_600_000);
+        expect(await hasSettled(waking)).to.equal(false);
+        conversation.awake();
+        await waking;
+      });
     });
 
     it('waits again after the function has woken up', async () => {

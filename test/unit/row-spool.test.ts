@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readlink, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BackgroundError } from '../../src/errors.ts';
@@ -23,6 +23,15 @@ async function rowsOf(spool: RowSpool): Promise<Buffer[]> {
 /** Rows that differ from each other, of about this size. */
 function rows(count: number, size: number): Buffer[] {
   return Array.from({ length: count }, (_value, at) => dataRow(`${at}`.padEnd(size, '.')));
+}
+
+/** What this process has open in a folder, files without a name included. */
+async function openFilesIn(folder: string): Promise<string[]> {
+  const descriptors = await readdir('/proc/self/fd');
+  const files = await Promise.all(
+    descriptors.map((descriptor) => readlink(`/proc/self/fd/${descriptor}`).catch(() => '')),
+  );
+  return files.filter((file) => file.startsWith(folder));
 }
 
 describe('RowSpool', () => {
@@ -95,6 +104,15 @@ describe('RowSpool', () => {
     expect(Buffer.concat(await rowsOf(spool)).equals(Buffer.concat(all))).to.equal(true);
   });
 
+  it('gives rows that are on their way into the file', async () => {
+    const spool = spoolOf(0);
+    const all = rows(2, 2 * MIB);
+    await spool.add(all[0] as Buffer);
+    void spool.add(all[1] as Buffer);
+
+    expect(Buffer.concat(await rowsOf(spool)).equals(Buffer.concat(all))).to.equal(true);
+  });
+
   it('keeps copies of the rows', async () => {
     const spool = spoolOf(MIB);
     const row = dataRow('abc');
@@ -138,6 +156,10 @@ describe('RowSpool', () => {
 
   it('does not ask the caller to pause while rows fit into memory', () => {
     expect(spoolOf(3 * MIB).add(dataRow('x'.repeat(2 * MIB)))).to.equal(undefined);
+  });
+
+  it('does not ask the caller to pause while little waits for the disk', () => {
+    expect(spoolOf(0).add(dataRow('x'))).to.equal(undefined);
   });
 
   it('reports with 58030 that the file cannot be made', async () => {
@@ -186,6 +208,14 @@ describe('RowSpool', () => {
       await addAll(spool, all);
 
       expect(Buffer.concat(await rowsOf(spool)).equals(Buffer.concat(all))).to.equal(true);
+    });
+
+    it('gives back the room in memory', () => {
+      const spool = spoolOf(3 * MIB);
+      void spool.add(dataRow('x'.repeat(2 * MIB)));
+      spool.reset();
+
+      expect(spool.add(dataRow('x'.repeat(2 * MIB)))).to.equal(undefined);
     });
 
     it('begins counting anew', async () => {
@@ -280,6 +310,16 @@ describe('RowSpool', () => {
   });
 
   describe('close', () => {
+    it('closes the file', async function () {
+      if (process.platform !== 'linux') this.skip();
+      const spool = spoolOf(0);
+      await spool.add(dataRow('x'.repeat(2 * MIB)));
+      expect(await openFilesIn(folder)).to.have.length(1);
+      await spool.close();
+
+      expect(await openFilesIn(folder)).to.deep.equal([]);
+    });
+
     it('waits for what is being written', async () => {
       const spool = spoolOf(0);
       let hasWritten = false;
