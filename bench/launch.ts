@@ -50,7 +50,12 @@ try {
 }
 
 async function freshConnection(): Promise<void> {
-  const client = new pg.Client({ host: server.host, port: server.port, user: 'postgres', database: 'postgres' });
+  const client = new pg.Client({
+    host: server.host,
+    port: server.port,
+    user: 'postgres',
+    database: 'postgres',
+  });
   await client.connect();
   await client.query('SELECT 1');
   await client.end();
@@ -72,7 +77,9 @@ function report(launches: number[], connections: number[]): void {
   console.log(row('launch + result of SELECT 1', launches));
   console.log(row('fresh connection, SELECT 1, close', connections));
   const ratio = quantile(launches, 0.5) / quantile(connections, 0.5);
-  console.log(`\nratio of the medians: ${ratio.toFixed(2)} (${launches.length} calls each, in ${ROUNDS} turns)`);
+  console.log(
+    `\nratio of the medians: ${ratio.toFixed(2)} (${launches.length} calls each, in ${ROUNDS} turns)`,
+  );
 }
 
 function quantile(times: number[], part: number): number {

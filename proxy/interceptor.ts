@@ -101,7 +101,7 @@ export class Interceptor implements SessionEvents {
     for (const [letter, text] of reportFields(beginning)) {
       if (letter !== 'C') continue;
       this.#isTakingCallback = text === CALLBACK_SQLSTATE;
-      return this.#isTakingCallback || this.#hasNotices ? 'take' : 'pass';
+      return this.#isTakingCallback || this.#hasNotices || this.#isReplacement ? 'take' : 'pass';
     }
     return 'peek';
   }
@@ -109,8 +109,12 @@ export class Interceptor implements SessionEvents {
   #takeFromServer(frame: Buffer): Buffer | undefined {
     switch (frame[0]) {
       case MessageType.noticeResponse: {
-        if (!this.#isTakingCallback)
-          return cleanReport(frame, { sharesEncoding: this.#sharesEncoding });
+        if (!this.#isTakingCallback) {
+          return cleanReport(frame, {
+            isReplacement: this.#isReplacement,
+            sharesEncoding: this.#sharesEncoding,
+          });
+        }
         for (const [letter, text] of reportFields(frame)) {
           if (letter === 'M') this.#session?.receive(text);
         }

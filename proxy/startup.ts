@@ -85,8 +85,12 @@ function readParameters(packet: Buffer): Map<string, string> {
   if (texts.length % 2 !== 0 || texts.at(-1) !== '' || texts.at(-2) !== '') {
     throw new ProtocolError('invalid startup packet layout: expected terminator as last byte');
   }
-  for (let i = 0; i + 2 < texts.length; i += 2)
-    parameters.set(texts[i] as string, texts[i + 1] as string);
+  for (let i = 0; i + 2 < texts.length; i += 2) {
+    const name = texts[i] as string;
+    // The server stops at an empty name: it must not see other parameters than we do.
+    if (name === '') throw new ProtocolError('invalid startup packet layout: empty parameter name');
+    parameters.set(name, texts[i + 1] as string);
+  }
   return parameters;
 }
 

@@ -61,6 +61,7 @@ COMMENT ON FUNCTION __extschema__.revoke_pg_background_privileges(pg_catalog.tex
 
 CREATE FUNCTION __extschema__.pg_background_drop_executor_role()
 RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+#variable_conflict use_variable
 DECLARE
   privilege pg_catalog.text;
 BEGIN

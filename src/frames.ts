@@ -19,7 +19,7 @@ export class FrameReader {
   push(chunk: Buffer): void {
     if (this.#held > 0) {
       // A message that began in an earlier chunk: pieces are joined once, when it is complete.
-      this.#pieces.push(chunk);
+      this.#pieces.push(Buffer.from(chunk)); // copied, for the socket may use its buffer again
       this.#held += chunk.length;
       if (this.#held < this.#wanted) return;
       chunk = Buffer.concat(this.#pieces, this.#held);
@@ -40,7 +40,6 @@ export class FrameReader {
       start = end;
     }
     if (start < chunk.length) {
-      // Copied, for the socket may use its buffer again.
       const rest = Buffer.from(chunk.subarray(start));
       this.#pieces = [rest];
       this.#held = rest.length;

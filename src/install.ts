@@ -33,7 +33,7 @@ export interface DropOptions {
 
 /** The one statement that installs everything in `sql/`; it only creates, and fails where something is in the way. */
 export function createStatement(options: CreateOptions): string {
-  return fill(readPart('install.sql').replace(/^--.*\n/gm, ''), {
+  return fill(readBlock('install.sql', options.grantToken), {
     grant_token: literal(options.grantToken),
     schema: options.schema === undefined ? 'NULL' : literal(options.schema),
     if_not_exists: String(options.ifNotExists),
@@ -59,7 +59,7 @@ export function dropStatement(options: DropOptions): string {
     (name) =>
       `EXECUTE ${literal(`DROP EXTENSION ${options.ifExists ? 'IF EXISTS ' : ''}${identifier(name)}${behaviour}`)};`,
   );
-  return fill(readPart('drop.sql').replace(/^--.*\n/gm, ''), {
+  return fill(readBlock('drop.sql', options.grantToken), {
     grant_token: literal(options.grantToken),
     if_exists: String(options.ifExists),
     original: literal(options.original),
@@ -121,6 +121,14 @@ function fillParts(text: string): string {
     }),
     grantables: grantables().map(literal).join(',\n    '),
   });
+}
+
+/** A DO block with a delimiter that no text of the user can hold, for the token is new and random. */
+function readBlock(name: string, grantToken: string): string {
+  const delimiter = `$pgbg_${grantToken.replace(/\W/g, '').slice(0, 32)}$`;
+  return readPart(name)
+    .replace(/^--.*\n/gm, '')
+    .replace(/\$pgbg_(install|drop)\$/g, () => delimiter);
 }
 
 function readPart(name: string): string {

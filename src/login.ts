@@ -83,7 +83,19 @@ export class Login {
 
   /** Takes back a connection whose job left nothing that DISCARD ALL does not remove. */
   async giveBack(pooled: PooledConnection): Promise<void> {
+    await this.#takeBack(pooled);
     this.#borrowed--;
+    await this.#closeUnusedLink();
+  }
+
+  /** Closes a connection that cannot be used again. */
+  async retire(pooled: PooledConnection): Promise<void> {
+    await pooled.connection.close();
+    this.#borrowed--;
+    await this.#closeUnusedLink();
+  }
+
+  async #takeBack(pooled: PooledConnection): Promise<void> {
     if (
       this.#isClosed ||
       pooled.connection.isClosed ||
@@ -107,12 +119,6 @@ export class Login {
     else this.#idle.push(pooled);
   }
 
-  /** Closes a connection that cannot be used again. */
-  async retire(pooled: PooledConnection): Promise<void> {
-    this.#borrowed--;
-    await pooled.connection.close();
-  }
-
   /** True once: whether the caller is to remove what proxies that are gone have left in this database. */
   takesFirstPurge(): boolean {
     const isFirst = !this.#hasPurged;
@@ -120,19 +126,21 @@ export class Login {
     return isFirst;
   }
 
-  get borrowed(): number {
-    return this.#borrowed;
-  }
-
-  /** Closes what is idle, and the control link; borrowed connections are closed when they come back. */
+  /**
+   * Closes what is idle. Workers may go on: their connections are closed when they come back, and
+   * the control link, which their SQL may need, with the last of them.
+   */
   async close(): Promise<void> {
     this.#isClosed = true;
     await this.#warming;
+    await Promise.all(this.#idle.splice(0).map(({ connection }) => connection.close()));
+    await this.#closeUnusedLink();
+  }
+
+  async #closeUnusedLink(): Promise<void> {
+    if (!this.#isClosed || this.#borrowed > 0) return;
     const link = await this.#link?.catch(() => undefined);
-    await Promise.all([
-      link?.close(),
-      ...this.#idle.splice(0).map(({ connection }) => connection.close()),
-    ]);
+    await link?.close();
   }
 
   /** One connection ready ahead of demand, from the first use on. */

@@ -31,9 +31,22 @@ export const workerTimeout: SettingDefinition = {
   max: 2147483647,
 };
 
-const factors: Readonly<Record<string, Readonly<Record<string, number>>>> = {
-  B: { b: 1, kb: 1024, mb: 1024 ** 2, gb: 1024 ** 3, tb: 1024 ** 4 },
-  ms: { us: 0.001, ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 },
+const units: Readonly<Record<string, ReadonlyMap<string, number>>> = {
+  B: new Map([
+    ['b', 1],
+    ['kb', 1024],
+    ['mb', 1024 ** 2],
+    ['gb', 1024 ** 3],
+    ['tb', 1024 ** 4],
+  ]),
+  ms: new Map([
+    ['us', 0.001],
+    ['ms', 1],
+    ['s', 1000],
+    ['min', 60_000],
+    ['h', 3_600_000],
+    ['d', 86_400_000],
+  ]),
 };
 
 /**
@@ -45,7 +58,7 @@ const factors: Readonly<Record<string, Readonly<Record<string, number>>>> = {
 export function readSetting(definition: SettingDefinition, text: unknown): number {
   if (typeof text !== 'string' || text === '') return definition.fallback;
   const [, digits, suffix = ''] = /^\s*([+-]?[0-9]*\.?[0-9]+)\s*([a-z]*)\s*$/i.exec(text) ?? [];
-  const factor = suffix === '' ? 1 : factors[definition.unit ?? '']?.[suffix.toLowerCase()];
+  const factor = suffix === '' ? 1 : units[definition.unit ?? '']?.get(suffix.toLowerCase());
   if (digits === undefined || factor === undefined) {
     throw new BackgroundError(
       '22023',

@@ -37,6 +37,7 @@ export function isSignedWith(key: Buffer, context: string, payload: string, mac:
   const requestKey = createHmac('sha256', key).update(context, 'latin1').digest();
   const inner = createHash('sha256').update(requestKey).update(payload, 'latin1').digest();
   const expected = createHash('sha256').update(requestKey).update(inner).digest();
+  if (!/^[0-9a-f]{64}$/.test(mac)) return false;
   const given = Buffer.from(mac, 'hex');
   return given.length === expected.length && timingSafeEqual(given, expected);
 }
@@ -48,7 +49,8 @@ export function newGrantToken(secret: Buffer): string {
 }
 
 export function isGrantToken(secret: Buffer, token: string): boolean {
-  const [nonce = '', mac = ''] = token.split('.');
+  const [nonce = '', mac = '', ...more] = token.split('.');
+  if (more.length > 0) return false;
   const expected = Buffer.from(grantMac(secret, nonce));
   const given = Buffer.from(mac);
   return given.length === expected.length && timingSafeEqual(given, expected);

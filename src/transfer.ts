@@ -12,8 +12,7 @@ const DIRECT_PACKETS = 4;
 
 /** How rows reach the function that returns them. */
 export type RowTransfer =
-  | { readonly columns: readonly string[] }
-  | { readonly transfer: string; readonly chunks: number };
+  { readonly columns: readonly string[] } | { readonly transfer: string; readonly chunks: number };
 
 /** Rows that are ready for the function, and what is to be done when it is through with them. */
 export interface PreparedRows {

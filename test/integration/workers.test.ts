@@ -305,6 +305,17 @@ describe('a worker', () => {
       });
     });
 
+    it('may launch workers after its session has ended, and nothing of that stays open', async () => {
+      await client.query('SELECT pg_background_launch($1)', [
+        `SELECT pg_sleep(0.3); SELECT pg_background_launch('INSERT INTO t VALUES (1)')`,
+      ]);
+      await proxy.disconnectAll();
+      const observer = await proxy.database.direct();
+      await eventually(async () => {
+        expect((await observer.query('SELECT a FROM t')).rows).to.deep.equal([{ a: 1 }]);
+      });
+    });
+
     it('goes on when its handle is detached', async () => {
       const pid = await client.value(
         `SELECT pg_background_launch('SELECT pg_sleep(0.1); INSERT INTO t VALUES (1)')`,

@@ -70,8 +70,15 @@ describe('parseCallback', () => {
     });
   });
 
-  it('reads that a transfer was fetched', () => {
-    expect(parseCallback('F some-key')).to.deep.equal({ kind: 'fetched', transfer: 'some-key' });
+  it('reads that a replaced statement has begun', () => {
+    expect(parseCallback('B grant.token')).to.deep.equal({
+      kind: 'began',
+      grantToken: 'grant.token',
+    });
+  });
+
+  it('reads that a result was received', () => {
+    expect(parseCallback('F some-key')).to.deep.equal({ kind: 'received', receipt: 'some-key' });
   });
 
   it('reads that a function is awake', () => {
@@ -90,7 +97,8 @@ describe('parseCallback', () => {
     'an install request without payload': 'I grant.token',
     'a tag message without tag': 'T grant.token',
     'an acknowledgement without number': `A ${nonce}`,
-    'a fetched message with two parts': 'F some key',
+    'a received message with two parts': 'F some key',
+    'a beginning with two parts': 'B grant token',
     'an awake message with two parts': `W ${nonce} 1`,
   };
   for (const [what, text] of Object.entries(strangers)) {

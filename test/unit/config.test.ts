@@ -108,6 +108,8 @@ describe('commandLine', () => {
     'postgres://',
     'postgres:///name',
     'postgres://db:99999',
+    'postgres://%zz@db',
+    'postgres://db/%ff',
     '',
   ]) {
     it(`refuses --upstream '${url}' and names the option`, async () => {

@@ -140,6 +140,7 @@ describe('Conversation', () => {
     });
 
     it('leaves no timer when it has settled', async () => {
+      await new Promise(setImmediate); // mocha starts its own timer when a test begins to wait
       const before = runningTimers();
       const [read, abandoned] = [converse(), converse()];
       const readings = [read.read(1), rejectionOf(abandoned.read(1))];
@@ -147,7 +148,7 @@ describe('Conversation', () => {
       abandoned.abandon();
       await Promise.all(readings);
 
-      expect(runningTimers()).to.equal(before);
+      expect(runningTimers()).to.be.at.most(before);
     });
 
     it('leaves no listener on the signal when it has settled', async () => {

@@ -31,6 +31,8 @@ const oddTexts = [
   "\\'; SELECT 1; --",
   'line\nbreak',
   '$$ and $pgbg_sql$',
+  '$pgbg_install$',
+  '$pgbg_drop$',
   '@schema@ and @statements@',
   '%s %I %1$s',
   '\xc3\xa9',

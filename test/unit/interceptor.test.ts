@@ -256,8 +256,53 @@ describe('Interceptor', () => {
       );
     });
 
+    it('of a call that got no answer say why', () => {
+      const { interceptor } = intercept();
+      interceptor.unanswered({ severity: 'FATAL', code: '53300', message: 'too many clients' });
+      const unanswered = report('E', 'C53000', 'Mno answer', 'Din time', own);
+      expect(pass(interceptor.fromServer, unanswered)).to.deep.equal(
+        report('E', 'C53000', 'Mno answer', 'Dtoo many clients'),
+      );
+    });
+
+    it('of a later statement do not say why an earlier call got no answer', () => {
+      const { interceptor } = intercept();
+      interceptor.unanswered({ severity: 'FATAL', code: '53300', message: 'too many clients' });
+      pass(interceptor.fromServer, readyForQuery());
+      const unanswered = report('E', 'C53000', 'Mno answer', 'Din time', own);
+      expect(pass(interceptor.fromServer, unanswered)).to.deep.equal(
+        report('E', 'C53000', 'Mno answer', 'Din time'),
+      );
+    });
+
+    describe('in a replaced statement', () => {
+      const inBlock = report('E', 'C42501', 'Mdenied', 'WPL/pgSQL function inline_code_block');
+
+      it('lose the context of its block', () => {
+        const { interceptor } = intercept();
+        interceptor.replacementBegan();
+        expect(pass(interceptor.fromServer, inBlock)).to.deep.equal(
+          report('E', 'C42501', 'Mdenied'),
+        );
+      });
+
+      it('keep theirs when they come behind it in the batch', () => {
+        const { interceptor } = intercept();
+        interceptor.replacementBegan();
+        interceptor.tagReplaced('CREATE EXTENSION');
+        expect(pass(interceptor.fromServer, inBlock)).to.deep.equal(inBlock);
+      });
+
+      it('keep theirs in a later statement', () => {
+        const { interceptor } = intercept();
+        interceptor.replacementBegan();
+        pass(interceptor.fromServer, readyForQuery());
+        expect(pass(interceptor.fromServer, inBlock)).to.deep.equal(inBlock);
+      });
+    });
+
     it('of others pass unchanged wherever they are cut', () => {
-      const foreign = report('E', 'SERROR', 'C42601', 'Msyntax error', 'P8');
+      const foreign = report('E', 'C42601', 'Msyntax error', 'P8', 'WPL/pgSQL function f()');
       for (const cut of everyCut(foreign)) {
         const { interceptor } = intercept();
         expect(pass(interceptor.fromServer, ...cut)).to.deep.equal(foreign);
@@ -361,7 +406,7 @@ describe('Interceptor', () => {
 
     it('looks into no message but Query and Parse', () => {
       const { interceptor } = intercept();
-      const bind = message('B', bytes(`\0\0${statement}\0`));
+      const bind = message('B', bytes(`${statement}\0\0`));
       expect(pass(interceptor.fromClient, bind)).to.deep.equal(bind);
     });
 

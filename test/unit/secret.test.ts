@@ -6,6 +6,7 @@ import { ConfigError } from '../../proxy/config.ts';
 import {
   checkSecret,
   defaultSecretFile,
+  readEarlierSecret,
   readOrCreateSecret,
   readSecret,
 } from '../../proxy/secret.ts';
@@ -68,6 +69,34 @@ describe('secret file', () => {
       const error = await rejectionOf(readSecret(path, '--secret-file'));
       expect(error).to.be.instanceOf(ConfigError);
       expect((error as Error).message).to.include(`--secret-file ${path}: `);
+    });
+  });
+
+  describe('readEarlierSecret', () => {
+    it('reads what an earlier start has made', async () => {
+      const path = join(folder, 'secret');
+      const secret = await readOrCreateSecret(path);
+      expect(await readEarlierSecret(path)).to.deep.equal(secret);
+    });
+
+    it('says what helps when there was none', async () => {
+      const path = join(folder, 'missing');
+      const error = await rejectionOf(readEarlierSecret(path));
+      expect(error).to.be.instanceOf(ConfigError);
+      expect((error as Error).message)
+        .to.include(path)
+        .and.match(/start the proxy once/);
+    });
+
+    it('makes no file', async () => {
+      await rejectionOf(readEarlierSecret(join(folder, 'missing')));
+      expect(await readdir(folder)).to.deep.equal([]);
+    });
+
+    it('refuses a secret that is too short', async () => {
+      const path = join(folder, 'secret');
+      await writeFile(path, 'short');
+      expect(await rejectionOf(readEarlierSecret(path))).to.be.instanceOf(ConfigError);
     });
   });
 

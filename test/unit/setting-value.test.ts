@@ -56,6 +56,7 @@ describe('readSetting', () => {
     [defaultQueueSize, '1s'],
     [workerTimeout, '1MB'],
     [workerTimeout, 's'],
+    [workerTimeout, '1 constructor'],
   ];
   for (const [definition, text] of invalid) {
     it(`refuses '${text}' for ${definition.name}`, () => {

@@ -70,7 +70,7 @@ describe('vetWorkerSql', () => {
     'SELECT 1',
     'SELECT 1; SELECT 2',
     '',
-    "COPY t TO '/tmp/file'",
+    "COPY t TO '/srv/file'",
     "COPY t FROM PROGRAM 'cat'",
     'NOTIFY news',
     'UNLISTEN news',

@@ -221,6 +221,11 @@ describe('readFirstPacket', () => {
       firstPacket(80877104, int32(0)),
       'invalid length of encryption request',
     ],
+    [
+      'a StartupMessage with an empty name in the middle',
+      firstPacket(PROTOCOL_3_0, bytes('user\0alice\0\0x\0\0')),
+      'invalid startup packet layout: empty parameter name',
+    ],
     ['a StartupMessage without terminator', firstPacket(PROTOCOL_3_0), badLayout],
     [
       'a StartupMessage whose last byte is missing',
