@@ -8,6 +8,7 @@ import { RequestVerifier, Unverified, type SignedRequest } from './request-verif
 import type { SpoolBudget } from './row-spool.ts';
 import { SessionCalls, WorkerFailure, type OfferedResult } from './session-calls.ts';
 import type { EngineSettings } from './settings.ts';
+import type { WaitGraph } from './wait-graph.ts';
 import type { Progress, Worker } from './worker.ts';
 
 /** What a session's stream has to be told, so that the client sees what the C extension would show. */
@@ -24,6 +25,9 @@ export interface SessionEvents {
   unanswered(reason: ReportFields): void;
 }
 
+/** Does what a request asks for; the signal aborts when nobody waits for that any more. */
+type Action = (link: ControlLink, abandoned: AbortSignal) => Promise<object>;
+
 /** What a function is told, undefined for nothing at all, and what it will raise then. */
 interface Answer {
   readonly reply: object | undefined;
@@ -31,6 +35,8 @@ interface Answer {
     readonly error?: ReportFields;
     readonly pid?: number;
     readonly notices?: boolean;
+    /** What is to be done when the function has been told. */
+    readonly consume?: () => Promise<void>;
   };
 }
 
@@ -58,6 +64,7 @@ export class BackgroundSession {
     login: Login,
     settings: EngineSettings,
     budget: SpoolBudget,
+    waits: WaitGraph,
     token: string,
     events: SessionEvents,
     onWorker: (worker: Worker) => void,
@@ -66,7 +73,7 @@ export class BackgroundSession {
     this.#settings = settings;
     this.#events = events;
     this.#verifier = new RequestVerifier(settings.secret, token);
-    this.#calls = new SessionCalls(login, budget, {
+    this.#calls = new SessionCalls(login, budget, waits, {
       launched: onWorker,
       offered: (result) => (this.#offered = result),
       progressed: (progress) => this.#onProgress?.(progress),
@@ -93,7 +100,9 @@ export class BackgroundSession {
     switch (message?.kind) {
       case 'request':
         return this.#begin(message.payload, ({ verb, arguments: args, wide }) =>
-          isVerb(verb) ? (link) => this.#answerCall(link, message, verb, args, wide) : undefined,
+          isVerb(verb)
+            ? (link, abandoned) => this.#answerCall(link, abandoned, message, verb, args, wide)
+            : undefined,
         );
       case 'install':
         return this.#begin(message.payload, ({ verb }) =>
@@ -166,26 +175,31 @@ export class BackgroundSession {
 
   async #answerCall(
     link: ControlLink,
+    abandoned: AbortSignal,
     request: SignedRequest,
     verb: Verb,
     args: Payload['arguments'],
     isWide: boolean,
   ): Promise<object> {
     await this.#verifier.verify(link, request, verb, this.#pid);
-    const caller = { context: request.context, link, packetBytes: link.packetBytes(isWide) };
-    return this.#calls.perform(verb, args, caller);
+    return this.#calls.perform(verb, args, {
+      pid: this.#pid,
+      context: request.context,
+      link,
+      abandoned,
+      packetBytes: link.packetBytes(isWide),
+      findBlockers: (pid) => this.#withLink((current) => current.blockersOf(pid)),
+    });
   }
 
-  #begin(
-    sealed: string,
-    choose: (payload: Payload) => ((link: ControlLink) => Promise<object>) | undefined,
-  ): void {
+  #begin(sealed: string, choose: (payload: Payload) => Action | undefined): void {
     const payload = openPayload(sealed);
     const act = payload && choose(payload);
     if (payload === undefined || act === undefined) return this.#drop('a malformed request');
     if (payload.nonce === undefined || payload.seed === undefined) {
       // One way: nobody waits, so nobody is told when it is refused.
-      const done = this.#login.controlLink().then(act);
+      const never = new AbortController().signal;
+      const done = this.#login.controlLink().then((link) => act(link, never));
       return this.#track(done.catch((error: unknown) => void this.#refusal(error)));
     }
     this.#endConversation();
@@ -201,12 +215,9 @@ export class BackgroundSession {
     );
   }
 
-  async #converse(
-    conversation: Conversation,
-    act: (link: ControlLink) => Promise<object>,
-  ): Promise<void> {
+  async #converse(conversation: Conversation, act: Action): Promise<void> {
     const link = await this.#login.controlLink();
-    const answer = act(link).then(
+    const answer = act(link, conversation.abandoned).then(
       (ok): Answer => ({ reply: { ok }, raises: { notices: 'notices' in ok } }),
       (error: unknown) => this.#refusal(error),
     );
@@ -216,6 +227,7 @@ export class BackgroundSession {
     if (raises?.notices) this.#events.noticesRaised();
     if (raises?.error) this.#events.errorRaised(raises.error, raises.pid);
     await this.#tell(conversation, reply);
+    await raises?.consume?.();
   }
 
   /** Lets the function sleep on a lock until the answer is there. */
@@ -264,16 +276,17 @@ export class BackgroundSession {
   }
 
   #refusal(error: unknown): Answer {
+    if (error instanceof DOMException) return { reply: undefined }; // abandoned: nobody listens
     if (error instanceof Unverified) {
       // Whoever forges requests learns nothing.
       this.#drop(error.message);
       return { reply: undefined };
     }
     if (error instanceof WorkerFailure) {
-      const { error: fields, pid, notices } = error;
+      const { error: fields, pid, notices, consume } = error;
       return {
         reply: { error: fields, notices },
-        raises: { error: fields, pid, notices: notices.length > 0 },
+        raises: { error: fields, pid, notices: notices.length > 0, consume },
       };
     }
     const fields = reportFieldsOf(error);

@@ -141,6 +141,14 @@ export class ControlLink {
     return rows[0]?.[0] === 't';
   }
 
+  /** The backends that a backend waits for. */
+  async blockersOf(pid: number): Promise<number[]> {
+    const rows = await this.#ask(
+      `SELECT p FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(${pid})) AS p`,
+    );
+    return rows.map(([blocker]) => Number(blocker));
+  }
+
   /** Whether a role has the privileges of another, as the server says. */
   async hasPrivilegesOf(roleOid: number, otherOid: number): Promise<boolean> {
     if (!Number.isSafeInteger(roleOid) || !Number.isSafeInteger(otherOid)) {

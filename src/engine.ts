@@ -4,6 +4,7 @@ import { CALLBACK_SQLSTATE } from './callback.ts';
 import { Login, type CallbackHook } from './login.ts';
 import { SpoolBudget } from './row-spool.ts';
 import type { EngineSettings } from './settings.ts';
+import { WaitGraph } from './wait-graph.ts';
 import type { Worker } from './worker.ts';
 
 /** A session that the proxy has opened for a client, and the parameter that marks it. */
@@ -24,6 +25,7 @@ interface LoginUse {
 export class BackgroundEngine {
   readonly #settings: EngineSettings;
   readonly #budget: SpoolBudget;
+  readonly #waits = new WaitGraph();
   readonly #logins = new Map<string, LoginUse>();
   readonly #running = new Set<Worker>();
 
@@ -84,8 +86,14 @@ export class BackgroundEngine {
   }
 
   #newSession(login: Login, token: string, events: SessionEvents): BackgroundSession {
-    return new BackgroundSession(login, this.#settings, this.#budget, token, events, (worker) =>
-      this.#follow(worker),
+    return new BackgroundSession(
+      login,
+      this.#settings,
+      this.#budget,
+      this.#waits,
+      token,
+      events,
+      (worker) => this.#follow(worker),
     );
   }
 

@@ -14,6 +14,7 @@ import type { Login } from './login.ts';
 import { notAttached, Registry } from './registry.ts';
 import type { SpoolBudget } from './row-spool.ts';
 import { defaultQueueSize, maxWorkers, readSetting, workerTimeout } from './setting-value.ts';
+import type { FindBlockers, WaitGraph } from './wait-graph.ts';
 import { prepareDirectRows, prepareRows, type PreparedRows } from './transfer.ts';
 import { Worker, type Progress } from './worker.ts';
 
@@ -22,9 +23,12 @@ export class WorkerFailure extends Error {
   readonly error: ReportFields;
   readonly pid: number;
   readonly notices: readonly ReportFields[];
+  /** Forgets the worker: to be called when the reader has the error. */
+  readonly consume: () => Promise<void>;
 
-  constructor(worker: Worker, error: ReportFields) {
+  constructor(worker: Worker, error: ReportFields, consume: () => Promise<void>) {
     super('background worker failed');
+    this.consume = consume;
     this.error = error;
     this.pid = worker.pid;
     this.notices = worker.notices;
@@ -33,8 +37,14 @@ export class WorkerFailure extends Error {
 
 /** Who asks, and through which link the server can be asked about that. */
 export interface Caller {
+  /** The process ID of the session's backend. */
+  readonly pid: number;
   readonly context: SignedContext;
   readonly link: ControlLink;
+  /** Asks the server which backends a backend waits for. */
+  readonly findBlockers: FindBlockers;
+  /** Aborts when nobody waits for the answer any more. */
+  readonly abandoned: AbortSignal;
   /** How many bytes of an answer one packet carries for the asking role. */
   readonly packetBytes: number;
 }
@@ -59,6 +69,9 @@ export interface CallEffects {
 }
 
 const ANY_TEXT = 25;
+
+/** How long a wait lasts before, and between, looking whether it can ever end. */
+const CYCLE_CHECK_MS = 1_000;
 const TYPES_REFUSAL =
   'remote query result rowtype does not match the specified FROM clause rowtype';
 const NO_ROWS_REFUSAL =
@@ -68,13 +81,15 @@ const NO_ROWS_REFUSAL =
 export class SessionCalls {
   readonly #login: Login;
   readonly #budget: SpoolBudget;
+  readonly #waits: WaitGraph;
   readonly #effects: CallEffects;
   readonly #registry = new Registry();
   #isClosed = false;
 
-  constructor(login: Login, budget: SpoolBudget, effects: CallEffects) {
+  constructor(login: Login, budget: SpoolBudget, waits: WaitGraph, effects: CallEffects) {
     this.#login = login;
     this.#budget = budget;
+    this.#waits = waits;
     this.#effects = effects;
   }
 
@@ -99,9 +114,7 @@ export class SessionCalls {
         await (await this.#find(args, caller)).cancelGently(clamp(args['graceMs'], 3_600_000));
         return {};
       case 'pg_background_wait_v2':
-        await (
-          await this.#find(args, caller)
-        ).ended;
+        await this.#untilEnd(await this.#find(args, caller), caller);
         return {};
       case 'pg_background_wait_v2_timeout': {
         const worker = await this.#find(args, caller);
@@ -190,12 +203,36 @@ export class SessionCalls {
         `results are disabled for PID ${worker.pid} (submitted via submit_v2)`,
       );
     }
-    await worker.ended;
+    await this.#untilEnd(worker, caller);
     if (worker.error !== undefined) {
-      await this.#registry.drop(worker);
-      throw new WorkerFailure(worker, worker.error);
+      throw new WorkerFailure(worker, worker.error, () => this.#registry.drop(worker));
     }
     return args['step'] === 'take' ? this.#take(worker, args) : this.#describe(worker, caller);
+  }
+
+  /**
+   * Settles when the worker has ended.
+   * @throws BackgroundError 40P01 when it waits, perhaps through others, for this very session
+   */
+  async #untilEnd(worker: Worker, { pid, findBlockers, abandoned }: Caller): Promise<void> {
+    if (worker.hasEnded) return;
+    const done = this.#waits.begin(pid, worker.pid);
+    abandoned.addEventListener('abort', done);
+    try {
+      while (!(await worker.endsWithin(CYCLE_CHECK_MS))) {
+        abandoned.throwIfAborted();
+        if (!(await this.#waits.mustGiveWay(pid, findBlockers))) continue;
+        throw new BackgroundError('40P01', 'deadlock detected', {
+          detail: `Process ${pid} waits for background worker ${worker.pid}, which waits for process ${pid}.`,
+          hint: 'Wait for the worker outside the transaction, or commit before.',
+        });
+      }
+      // A call that was cancelled reads nothing, so it consumes nothing.
+      abandoned.throwIfAborted();
+    } finally {
+      abandoned.removeEventListener('abort', done);
+      done();
+    }
   }
 
   async #describe(worker: Worker, { packetBytes }: Caller): Promise<object> {
