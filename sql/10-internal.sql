@@ -313,7 +313,9 @@ CREATE FUNCTION pgbackground.session_settings()
 RETURNS pg_catalog.json LANGUAGE plpgsql STABLE AS $function$
 BEGIN
   RETURN (SELECT pg_catalog.json_object_agg(s.name, s.setting) FROM pg_catalog.pg_show_all_settings() AS s
-           WHERE s.context OPERATOR(pg_catalog.=) 'user' OR s.context OPERATOR(pg_catalog.=) 'superuser');
+           WHERE (s.context OPERATOR(pg_catalog.=) 'user' OR s.context OPERATOR(pg_catalog.=) 'superuser')
+             -- A module that only this session has loaded brings settings that a worker does not know yet.
+             AND (s.source OPERATOR(pg_catalog.<>) 'default' OR pg_catalog.strpos(s.name, '.') OPERATOR(pg_catalog.=) 0));
 END
 $function$;
 COMMENT ON FUNCTION pgbackground.session_settings() IS 'Gives the settings in effect, as JSON.';

@@ -17,7 +17,7 @@ import {
 } from './messages.ts';
 import { RowSpool, type SpoolBudget } from './row-spool.ts';
 import { replay, settingsToReplay } from './session-settings.ts';
-import { vetWorkerSql } from './sql-text.ts';
+import { vetAnyWorkerSql } from './sql-vetting.ts';
 
 /** What list_v2 shows. `stopped` is a good end. */
 export type WorkerState = 'starting' | 'running' | 'stopped' | 'canceled' | 'error';
@@ -207,7 +207,7 @@ export class Worker {
         : undefined;
     let failure: unknown;
     try {
-      if (!vetWorkerSql(sql)) {
+      if (!(await vetAnyWorkerSql(sql))) {
         // Unvetted text never runs. The server says what is wrong with it.
         await connection.parseOnly(Buffer.from(sql, 'latin1'));
         throw new BackgroundError('42601', 'pg_background cannot read this SQL', {

@@ -223,6 +223,25 @@ describe('a worker', () => {
       });
     }
 
+    it('may hold 5 MB, which hold up no other session', async () => {
+      const sql = `SELECT length('${'x'.repeat(1000)}');`.repeat(5000);
+      const pid = await client.value('SELECT pg_background_launch($1)', [sql]);
+      const other = await proxy.connect();
+      expect(await run('SELECT 7', 'n int', other)).to.deep.equal([[7]]);
+      expect(
+        await client.rows('SELECT * FROM pg_background_result($1) AS (n int)', [pid]),
+      ).to.deep.equal([[1000]]);
+    });
+
+    it('is vetted however long it is', async () => {
+      const sql = `SELECT '${'x'.repeat(1024 * 1024)}'; COMMIT`;
+      const error = await client.error(
+        'SELECT * FROM pg_background_result(pg_background_launch($1)) AS (r text)',
+        [sql],
+      );
+      expect(error.code).to.equal('0A000');
+    });
+
     it('reports a syntax error in the words of the server, with its place in the inner query', async () => {
       const error = await client.error(
         `SELECT * FROM pg_background_result(pg_background_launch('SELECT nope nope nope')) AS (r text)`,

@@ -1,0 +1,32 @@
+import { once } from 'node:events';
+import { Worker as Thread } from 'node:worker_threads';
+import { BackgroundError, type DatabaseText } from './errors.ts';
+import { vetWorkerSql } from './sql-text.ts';
+
+/** Longer texts are parsed in a thread of their own: seconds of parsing must not hold up every session. */
+const MAX_INLINE_LENGTH = 1024 * 1024;
+
+/** What the vetting thread answers. */
+export type Verdict =
+  | { readonly isParsed: boolean }
+  | { readonly refusal: { readonly code: string; readonly message: string } };
+
+/**
+ * vetWorkerSql for texts of any length.
+ * @returns false when the text does not parse
+ * @throws BackgroundError 0A000
+ */
+export async function vetAnyWorkerSql(sql: DatabaseText): Promise<boolean> {
+  if (sql.length <= MAX_INLINE_LENGTH) return vetWorkerSql(sql);
+  const thread = new Thread(new URL('./sql-vetting-thread.js', import.meta.url), {
+    workerData: sql,
+  });
+  try {
+    const [verdict] = (await once(thread, 'message')) as [Verdict];
+    if ('refusal' in verdict)
+      throw new BackgroundError(verdict.refusal.code, verdict.refusal.message);
+    return verdict.isParsed;
+  } finally {
+    await thread.terminate();
+  }
+}
