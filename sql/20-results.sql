@@ -45,9 +45,9 @@ $function$;
 COMMENT ON FUNCTION pgbackground.probe(pg_catalog.text[]) IS 'Gives an empty query with columns of these types.';
 
 -- From the types that were tried and the complaint about them: the types to try next. Raises 42804
--- when the caller's list cannot be served. A list of fewer columns is served where prefix is true.
+-- when the caller's list cannot be served. A list of fewer columns is served where may_be_shorter is true.
 CREATE FUNCTION pgbackground.adopt(type_oids pg_catalog.json, tried pg_catalog.text[], complaint pg_catalog.text,
-                                   prefix boolean, refusal pg_catalog.text)
+                                   may_be_shorter boolean, refusal pg_catalog.text)
 RETURNS pg_catalog.text[] LANGUAGE plpgsql STABLE AS $function$
 #variable_conflict use_variable
 DECLARE
@@ -76,7 +76,7 @@ BEGIN
       tried[place] := expected;
       RETURN tried;
     END IF;
-  ELSIF prefix AND place OPERATOR(pg_catalog.<) pg_catalog.cardinality(tried) THEN
+  ELSIF may_be_shorter AND place OPERATOR(pg_catalog.<) pg_catalog.cardinality(tried) THEN
     -- The other complaint names the number of columns that was expected.
     RETURN tried[1:place];
   END IF;

@@ -78,27 +78,15 @@ CREATE FUNCTION __extschema__.pg_background_list_v2()
 RETURNS SETOF pg_catalog.record LANGUAGE plpgsql VOLATILE AS $function$
 #variable_conflict use_variable
 DECLARE
+  may_be_shorter CONSTANT boolean := true;
   -- int4, int8, timestamptz, oid, int4, text, text, text, bool
   type_oids CONSTANT pg_catalog.json := '[23, 20, 1184, 26, 23, 25, 25, 25, 16]';
+  refusal   CONSTANT pg_catalog.text := 'column definition list of pg_background_list_v2 must be (pid integer, cookie bigint, launched_at timestamp with time zone, user_id oid, queue_size integer, state text, sql_preview text, last_error text, consumed boolean) or begin like it';
   types     pg_catalog.text[] := pgbackground.type_names(type_oids);
   complaint pg_catalog.text;
   reply     pg_catalog.json;
 BEGIN
-  LOOP
-    BEGIN
-      RETURN QUERY EXECUTE pgbackground.probe(types);
-      EXIT;
-    EXCEPTION
-      WHEN datatype_mismatch THEN
-        GET STACKED DIAGNOSTICS complaint = PG_EXCEPTION_DETAIL;
-      WHEN feature_not_supported THEN
-        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
-          MESSAGE = 'function returning record called in context that cannot accept type record',
-          HINT = 'Call it in FROM with a column definition list.';
-    END;
-    types := pgbackground.adopt(type_oids, types, complaint, true,
-      'column definition list of pg_background_list_v2 must be (pid integer, cookie bigint, launched_at timestamp with time zone, user_id oid, queue_size integer, state text, sql_preview text, last_error text, consumed boolean) or begin like it');
-  END LOOP;
+  @probe_loop@
   reply := pgbackground.call('pg_background_list_v2', '{}');
   RETURN QUERY EXECUTE pgbackground.rows_query(types, false)
     USING ARRAY(SELECT c.vals FROM pg_catalog.json_array_elements_text(reply OPERATOR(pg_catalog.->) 'columns') WITH ORDINALITY AS c(vals, n) ORDER BY c.n);

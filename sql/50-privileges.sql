@@ -9,19 +9,18 @@ END
 $function$;
 COMMENT ON FUNCTION pgbackground.privileges() IS 'Gives what a user of the API needs, as it stands between GRANT and TO.';
 
-CREATE FUNCTION __extschema__.grant_pg_background_privileges(user_name pg_catalog.text, print_commands boolean DEFAULT false)
-RETURNS boolean LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+CREATE FUNCTION pgbackground.change_privileges(template pg_catalog.text, failure pg_catalog.text, user_name pg_catalog.text, print_commands boolean)
+RETURNS boolean LANGUAGE plpgsql VOLATILE AS $function$
 #variable_conflict use_variable
 DECLARE
   command   pg_catalog.text;
   privilege pg_catalog.text;
 BEGIN
   IF pg_catalog.lower(user_name) OPERATOR(pg_catalog.=) 'public' THEN
-    RAISE EXCEPTION USING ERRCODE = 'invalid_grant_operation', MESSAGE = 'pg_background is not granted to PUBLIC',
-      HINT = 'Name a role.';
+    RAISE EXCEPTION USING ERRCODE = 'invalid_grant_operation', MESSAGE = 'pg_background is not granted to PUBLIC';
   END IF;
   FOREACH privilege IN ARRAY pgbackground.privileges() LOOP
-    command := pg_catalog.format('GRANT %s TO %I', privilege, user_name);
+    command := pg_catalog.format(template, privilege, user_name);
     EXECUTE command;
     IF print_commands THEN
       RAISE INFO 'Executed command: %', command;
@@ -29,8 +28,18 @@ BEGIN
   END LOOP;
   RETURN true;
 EXCEPTION WHEN OTHERS THEN
-  RAISE NOTICE 'Error granting pg_background privileges to %: %', user_name, SQLERRM;
+  RAISE NOTICE '% %: %', failure, user_name, SQLERRM;
   RETURN false;
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.change_privileges(pg_catalog.text, pg_catalog.text, pg_catalog.text, boolean) IS
+  'What the two helpers below share.';
+
+CREATE FUNCTION __extschema__.grant_pg_background_privileges(user_name pg_catalog.text, print_commands boolean DEFAULT false)
+RETURNS boolean LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+#variable_conflict use_variable
+BEGIN
+  RETURN pgbackground.change_privileges('GRANT %s TO %I', 'Error granting pg_background privileges to', user_name, print_commands);
 END
 $function$;
 COMMENT ON FUNCTION __extschema__.grant_pg_background_privileges(pg_catalog.text, boolean) IS
@@ -39,21 +48,8 @@ COMMENT ON FUNCTION __extschema__.grant_pg_background_privileges(pg_catalog.text
 CREATE FUNCTION __extschema__.revoke_pg_background_privileges(user_name pg_catalog.text, print_commands boolean DEFAULT false)
 RETURNS boolean LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 #variable_conflict use_variable
-DECLARE
-  command   pg_catalog.text;
-  privilege pg_catalog.text;
 BEGIN
-  FOREACH privilege IN ARRAY pgbackground.privileges() LOOP
-    command := pg_catalog.format('REVOKE %s FROM %I', privilege, user_name);
-    EXECUTE command;
-    IF print_commands THEN
-      RAISE INFO 'Executed command: %', command;
-    END IF;
-  END LOOP;
-  RETURN true;
-EXCEPTION WHEN OTHERS THEN
-  RAISE NOTICE 'Error revoking pg_background privileges from %: %', user_name, SQLERRM;
-  RETURN false;
+  RETURN pgbackground.change_privileges('REVOKE %s FROM %I', 'Error revoking pg_background privileges from', user_name, print_commands);
 END
 $function$;
 COMMENT ON FUNCTION __extschema__.revoke_pg_background_privileges(pg_catalog.text, boolean) IS

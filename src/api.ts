@@ -64,4 +64,10 @@ export const internalFunctions = [
   'use_formats(pg_catalog.json)',
 ] as const;
 
+/** The rest of the private schema's functions: only the owner's helpers call them. */
+export const ownerInternalFunctions = [
+  'privileges()',
+  'change_privileges(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.bool)',
+] as const;
+
 export const internalViews = ['free_signature', 'bound_signature'] as const;

@@ -1,5 +1,12 @@
 import { readFileSync } from 'node:fs';
-import { apiFunctions, apiTypes, internalFunctions, internalViews, ownerFunctions } from './api.ts';
+import {
+  apiFunctions,
+  apiTypes,
+  internalFunctions,
+  internalViews,
+  ownerFunctions,
+  ownerInternalFunctions,
+} from './api.ts';
 import { splitStatements } from './sql-text.ts';
 
 const folder = new URL('../../sql/', import.meta.url);
@@ -74,20 +81,25 @@ export function dropStatement(options: DropOptions): string {
 }
 
 /** The statements of `sql/`, with `__extschema__` left for the server to fill in. */
-export function installStatements(): string[] {
-  return [
+export function installStatements(): readonly string[] {
+  installation ??= [
     ...parts.flatMap((name) => splitStatements(fillParts(readPart(name)))),
     ...revokeStatements(),
   ];
+  return installation;
 }
+
+/** Read and parsed once: that takes long enough to be felt by every session. */
+let installation: readonly string[] | undefined;
 
 function revokeStatements(): string[] {
   const functions = [
     ...[...apiFunctions, ...ownerFunctions].map(
       ([name, types]) => `__extschema__.${name}(${types})`,
     ),
-    ...internalFunctions.map((signature) => `pgbackground.${signature}`),
-    'pgbackground.privileges()',
+    ...[...internalFunctions, ...ownerInternalFunctions].map(
+      (signature) => `pgbackground.${signature}`,
+    ),
   ];
   return [
     `REVOKE ALL ON FUNCTION ${functions.join(', ')} FROM PUBLIC`,
@@ -113,9 +125,11 @@ function fillParts(text: string): string {
     ([name, types]) =>
       `pg_catalog.has_function_privilege(CURRENT_USER, '__extschema_text__.${name}(${types})'::pg_catalog.regprocedure::pg_catalog.oid, 'EXECUTE')`,
   );
+  const probeLoop = readPart('parts/probe-loop.sql').trim();
   return fill(text, {
     result_variables: readPart('parts/result-variables.sql').trim(),
-    result_body: readPart('parts/result-body.sql').trim(),
+    result_body: fill(readPart('parts/result-body.sql').trim(), { probe_loop: probeLoop }),
+    probe_loop: probeLoop,
     signed_context: fill(readPart('parts/signed-context.sql').trim(), {
       privileges: privileges.join(',\n        '),
     }),

@@ -1,19 +1,15 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import type { Verb } from './api.ts';
+import { clamp, progressOf, queueSizeOf } from './call-arguments.ts';
 import type { Arguments, SignedContext } from './callback.ts';
 import { arrayLiteral } from './column-chunks.ts';
 import type { ControlLink } from './control-link.ts';
-import {
-  BackgroundError,
-  reportFieldsOf,
-  toDatabaseText,
-  type DatabaseText,
-  type ReportFields,
-} from './errors.ts';
+import { abbreviate, cutText } from './database-text.ts';
+import { BackgroundError, reportFieldsOf, toDatabaseText, type ReportFields } from './errors.ts';
 import type { Login } from './login.ts';
 import { notAttached, Registry } from './registry.ts';
 import type { SpoolBudget } from './row-spool.ts';
-import { defaultQueueSize, maxWorkers, readSetting, workerTimeout } from './setting-value.ts';
+import { maxWorkers, readSetting, workerTimeout } from './setting-value.ts';
 import type { FindBlockers, WaitGraph } from './wait-graph.ts';
 import { prepareDirectRows, prepareRows, type PreparedRows } from './transfer.ts';
 import { Worker, type Progress } from './worker.ts';
@@ -128,7 +124,7 @@ export class SessionCalls {
           maxWorkers: readSetting(maxWorkers, args['maxWorkers']),
         };
       case 'pg_background_progress':
-        this.#effects.progressed(toProgress(args, caller.link.encoding));
+        this.#effects.progressed(progressOf(args, caller.link.encoding));
         return {};
       case 'pg_background_get_progress_v2':
         return this.#progressOf(args, caller);
@@ -333,44 +329,8 @@ function refuseForConnections(error: unknown): never {
   });
 }
 
-function queueSizeOf(args: Arguments): number {
-  const given = Number(args['queueSize']);
-  const bytes = given > 0 ? given : readSetting(defaultQueueSize, args['defaultQueueSize']);
-  if (bytes < defaultQueueSize.min) {
-    throw new BackgroundError('22023', 'queue size must be at least 64 bytes');
-  }
-  if (bytes > defaultQueueSize.max) {
-    throw new BackgroundError('22023', 'queue size must not exceed 268435456 bytes', {
-      hint: 'Large result sets should be written to a table instead.',
-    });
-  }
-  return bytes;
-}
-
-function toProgress(args: Arguments, encoding: string): Progress {
-  const message = typeof args['msg'] === 'string' ? args['msg'] : '';
-  return { pct: clamp(args['pct'], 100), message: cutText(message, 63, encoding) };
-}
-
-function clamp(value: unknown, max: number): number {
-  return Math.min(Math.max(Number(value ?? 0), 0), max);
-}
-
 /** A random int8 that is not 0, as text: it has more digits than a number holds. */
 function newCookie(): string {
   const cookie = randomBytes(8).readBigInt64BE();
   return cookie === 0n ? newCookie() : cookie.toString();
-}
-
-/** Cuts a text to so many bytes, never inside a character. */
-function cutText(text: DatabaseText, bytes: number, encoding: string): DatabaseText {
-  if (text.length <= bytes) return text;
-  let end = bytes;
-  // In UTF-8 a byte 10xxxxxx continues a character.
-  if (encoding === 'UTF8') while (end > 0 && (text.charCodeAt(end) & 0xc0) === 0x80) end--;
-  return text.slice(0, end);
-}
-
-function abbreviate(text: DatabaseText, bytes: number, encoding: string): DatabaseText {
-  return text.length <= bytes ? text : `${cutText(text, bytes - 3, encoding)}...`;
 }

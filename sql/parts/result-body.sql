@@ -1,20 +1,8 @@
 description := pgbackground.call(verb, pg_catalog.json_build_object('step', 'describe', 'pid', pid, 'cookie', cookie::pg_catalog.text));
-  types := pgbackground.type_names(description OPERATOR(pg_catalog.->) 'types');
-  LOOP
-    BEGIN
-      RETURN QUERY EXECUTE pgbackground.probe(types);
-      EXIT;
-    EXCEPTION
-      WHEN datatype_mismatch THEN
-        GET STACKED DIAGNOSTICS complaint = PG_EXCEPTION_DETAIL;
-      WHEN feature_not_supported THEN
-        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
-          MESSAGE = 'function returning record called in context that cannot accept type record',
-          HINT = 'Call it in FROM with a column definition list.';
-    END;
-    types := pgbackground.adopt(description OPERATOR(pg_catalog.->) 'types', types, complaint, false,
-      description OPERATOR(pg_catalog.->>) 'refusal');
-  END LOOP;
+  type_oids := description OPERATOR(pg_catalog.->) 'types';
+  types := pgbackground.type_names(type_oids);
+  refusal := description OPERATOR(pg_catalog.->>) 'refusal';
+  @probe_loop@
   -- The types are right. A small result came with them; a large one is fetched now.
   reply := description;
   IF reply OPERATOR(pg_catalog.->) 'formats' IS NULL THEN

@@ -118,8 +118,8 @@ export class TestProxy {
           WHERE datname = current_database() AND application_name <> 'direct' AND backend_type = 'client backend'`,
       );
       expect(rows, 'connections that are left').to.deep.equal([]);
+      expect(this.engine.runningWorkers, 'workers that are left').to.equal(0);
     });
-    expect(this.engine.runningWorkers, 'workers that are left').to.equal(0);
     const { rows } = await admin.query<{ left: string | null }>(
       `SELECT to_regclass('pgbackground.transfer')::text AS left`,
     );

@@ -6,6 +6,7 @@ import {
   internalFunctions,
   internalViews,
   ownerFunctions,
+  ownerInternalFunctions,
 } from '../../src/api.ts';
 import { createStatement, dropStatement, installStatements } from '../../src/install.ts';
 import {
@@ -170,7 +171,7 @@ describe('sql/', () => {
         ([name, types]) => `__extschema__.${name}(${types})`,
       ),
       ...internalFunctions.map((signature) => `pgbackground.${signature}`),
-      'pgbackground.privileges()',
+      ...ownerInternalFunctions.map((signature) => `pgbackground.${signature}`),
     ];
     expect(functions.map(signatureOfFunction)).to.have.members(listed);
   });
