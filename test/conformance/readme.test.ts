@@ -34,7 +34,7 @@ describe('the examples of the README of pg_background', () => {
       );
       expect(rows).to.deep.equal([['VACUUM']]);
       expect(client.notices[0]).to.include({ severity: 'INFO', code: '00000' });
-      expect(client.notices[0]?.message).to.match(/^vacuuming ".*\.public\.t"$/);
+      expect(client.notices[0]?.message).to.match(/^vacuuming "(.*\.)?public\.t"$/);
     });
 
     it('gives a command tag as the result of a statement without rows', async () => {
@@ -253,7 +253,7 @@ describe('the examples of the README of pg_background', () => {
         `SELECT * FROM pg_background_result(pg_background_launch('VACUUM VERBOSE t')) AS (result text);`,
       );
       expect(stdout).to.equal('VACUUM\n');
-      expect(stderr).to.match(/^INFO: {2}vacuuming ".*\.public\.t"\nINFO: {2}finished vacuuming/);
+      expect(stderr).to.match(/^INFO: {2}vacuuming "(.*\.)?public\.t"\nINFO: /);
     });
 
     it('keeps a pid with \\gset', async () => {
