@@ -187,6 +187,8 @@ export class Interceptor implements SessionEvents {
   }
 }
 
+/** Cheap, and right for nearly every text: parsing is for those that may hold a statement of ours. */
 function mentionsUs(bytes: Buffer, from: number, to: number): boolean {
-  return /pg_background/i.test(bytes.toString('latin1', from, to));
+  const text = bytes.toString('latin1', from, to);
+  return /pg_background/i.test(text) && /extension/i.test(text);
 }

@@ -25,8 +25,14 @@ import {
   readSecret,
 } from './secret.ts';
 import { ProxyServer } from './server.ts';
+import { aborted, listenToStopSignals } from './stop-signals.ts';
 
 const CLIENT_LOGIN_TIMEOUT_MS = 60_000;
+
+// Whoever reads our output may have seen enough of it.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
 
 try {
   await commandLine({ run, printSql }).parseAsync();
@@ -37,23 +43,12 @@ try {
 }
 
 async function run(config: ProxyConfig): Promise<void> {
-  const interrupted = new AbortController();
-  const asked = new Promise<void>((resolve) => {
-    const stop = () => {
-      // A second signal ends everything at once.
-      if (interrupted.signal.aborted) process.exit(1);
-      interrupted.abort();
-      resolve();
-    };
-    process.on('SIGINT', stop);
-    process.on('SIGTERM', stop);
-  });
+  const { asked, urgent } = listenToStopSignals();
   const logger = pino({ level: config.logLevel, base: null }, pino.destination(2));
   let embedded: EmbeddedServer | undefined;
   let proxy: ProxyServer | undefined;
   try {
-    embedded =
-      config.upstream === undefined ? await startEmbedded(config, interrupted.signal) : undefined;
+    embedded = config.upstream === undefined ? await startEmbedded(config, asked) : undefined;
     const upstream: Upstream = config.upstream ?? {
       ...(embedded as EmbeddedServer),
       user: 'postgres',
@@ -77,16 +72,21 @@ async function run(config: ProxyConfig): Promise<void> {
         const reason = error.code === 'EADDRINUSE' ? 'the port is taken' : error.message;
         throw new ConfigError(`--listen ${written(config.listen)}: ${reason}`);
       });
-    if (!interrupted.signal.aborted) {
+    if (!asked.aborted) {
       process.stdout.write(welcome({ host: config.listen.host, port }, upstream));
     }
-    await Promise.race([asked, ...(embedded ? [embedded.exited] : [])]);
-    if (!interrupted.signal.aborted)
+    await Promise.race([aborted(asked), ...(embedded ? [embedded.exited] : [])]);
+    if (!asked.aborted)
       throw new ConfigError('the embedded server has ended; see server.log in its data folder');
+    if (engine.runningWorkers > 0) {
+      process.stderr.write(
+        `waiting for ${engine.runningWorkers} background workers; ask again to end at once\n`,
+      );
+    }
   } catch (error) {
-    if (!interrupted.signal.aborted) throw error;
+    if (!asked.aborted) throw error;
   } finally {
-    await proxy?.close();
+    await proxy?.close(urgent);
     await embedded?.stop();
   }
 }

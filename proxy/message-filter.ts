@@ -41,6 +41,11 @@ export class MessageFilter {
     this.#maxTakenBytes = maxTakenBytes;
   }
 
+  /** Whether all that was forwarded are whole messages. */
+  get isBetweenMessages(): boolean {
+    return this.#passing === 0;
+  }
+
   /** Takes a chunk and gives to `forward`, in order, what goes on: views into the chunk where possible. */
   push(chunk: Buffer, forward: (bytes: Buffer) => void): void {
     let at = 0;

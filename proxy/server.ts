@@ -36,10 +36,10 @@ export class ProxyServer {
     await closed;
   }
 
-  /** Ends everything: the sessions, then the engine when its workers are done. */
-  async close(): Promise<void> {
+  /** Ends everything: the sessions, then the engine when its workers are done, or the matter is urgent. */
+  async close(urgent?: AbortSignal): Promise<void> {
     await this.stopListening();
-    await this.#services.engine.close();
+    await this.#services.engine.close(urgent);
   }
 
   #accept(client: Socket): void {

@@ -13,6 +13,19 @@ import { addParameters, readFirstPacket, type FirstPacket } from './startup.ts';
 /** How long a client may take to read what the server said before it closed the connection. */
 const FAREWELL_TIMEOUT_MS = 60_000;
 
+/** The same when the proxy itself ends. */
+const SHUTDOWN_FAREWELL_MS = 5_000;
+
+const SHUTDOWN = new BackgroundError(
+  '57P01',
+  'terminating connection due to administrator command',
+);
+
+/** Where the stream towards the client stands. */
+interface Stream {
+  isBetweenMessages: () => boolean;
+}
+
 /** What a session needs of the proxy. */
 export interface SessionServices {
   readonly engine: BackgroundEngine;
@@ -35,7 +48,15 @@ export async function serveClient(
   client.on('error', (error) => logger.debug({ err: error }, 'client connection failed'));
   client.setNoDelay(true);
   client.setKeepAlive(true);
-  const stop = () => client.destroy();
+  const stream: Stream = { isBetweenMessages: () => true };
+  let farewell: NodeJS.Timeout | undefined;
+  const stop = () => {
+    // As the server's own words: between two messages, or not at all.
+    if (stream.isBetweenMessages()) client.write(fatalResponse(SHUTDOWN));
+    client.destroySoon();
+    farewell = setTimeout(() => client.destroy(), SHUTDOWN_FAREWELL_MS);
+  };
+  client.on('close', () => clearTimeout(farewell));
   shutdown.addEventListener('abort', stop);
   const timer = setTimeout(() => {
     client.end(
@@ -49,7 +70,7 @@ export async function serveClient(
     const first = await readFirstPacket(client);
     clearTimeout(timer);
     if (first?.kind === 'cancel') await forwardCancel(client, first.packet, services);
-    else if (first !== undefined) await relay(client, first, services);
+    else if (first !== undefined) await relay(client, first, services, stream);
   } catch (error) {
     report(error, logger);
     if (!client.destroyed) client.end(fatalResponse(error));
@@ -85,6 +106,7 @@ async function relay(
   client: Socket,
   first: FirstPacket & { kind: 'startup' },
   services: SessionServices,
+  stream: Stream,
 ): Promise<void> {
   const { parameters, packet, rest } = first;
   const role = parameters.get('user') ?? '';
@@ -100,6 +122,7 @@ async function relay(
       opened = services.engine.openSession(role, parameters.get('database') || role, interceptor);
       interceptor.session = opened.session;
     }
+    stream.isBetweenMessages = () => !isReplication && interceptor.fromServer.isBetweenMessages;
     await new Promise<void>((resolve) => {
       const fail = (error: unknown) => {
         report(error, services.logger);

@@ -62,13 +62,20 @@ export class BackgroundEngine {
     return this.#running.size;
   }
 
-  /** Waits for workers that still run, within the shutdown time, and closes every connection. */
-  async close(): Promise<void> {
+  /**
+   * Waits for workers that still run, within the shutdown time and until the matter is urgent, and
+   * closes every connection.
+   */
+  async close(urgent?: AbortSignal): Promise<void> {
     const { shutdownTimeoutMs, logger } = this.#settings;
     if (this.#running.size > 0) {
       logger.info({ workers: this.#running.size }, 'waiting for background workers');
       let timer: NodeJS.Timeout | undefined;
-      const late = new Promise((resolve) => (timer = setTimeout(resolve, shutdownTimeoutMs)));
+      const late = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, shutdownTimeoutMs);
+        if (urgent?.aborted) resolve();
+        urgent?.addEventListener('abort', () => resolve());
+      });
       await Promise.race([Promise.all([...this.#running].map((worker) => worker.released)), late]);
       clearTimeout(timer);
     }

@@ -220,7 +220,7 @@ export class SessionCalls {
         if (!(await this.#waits.mustGiveWay(pid, findBlockers))) continue;
         throw new BackgroundError('40P01', 'deadlock detected', {
           detail: `Process ${pid} waits for background worker ${worker.pid}, which waits for process ${pid}.`,
-          hint: 'Wait for the worker outside the transaction, or commit before.',
+          hint: 'End the transaction before, or look at the worker from time to time with pg_background_wait_v2_timeout.',
         });
       }
       // A call that was cancelled reads nothing, so it consumes nothing.

@@ -3,8 +3,8 @@ import { Worker as Thread } from 'node:worker_threads';
 import { BackgroundError, type DatabaseText } from './errors.ts';
 import { vetWorkerSql } from './sql-text.ts';
 
-/** Longer texts are parsed in a thread of their own: seconds of parsing must not hold up every session. */
-const MAX_INLINE_LENGTH = 1024 * 1024;
+/** Longer texts are parsed in a thread of their own: parsing takes about a second for each megabyte. */
+const MAX_INLINE_LENGTH = 64 * 1024;
 
 /** What the vetting thread answers. */
 export type Verdict =

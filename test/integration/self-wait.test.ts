@@ -26,7 +26,7 @@ describe('a session that waits for a worker that waits for the session', () => {
     expect(error.detail).to.match(
       /^Process \d+ waits for background worker \d+, which waits for process \d+\.$/,
     );
-    expect(error.hint).to.include('outside the transaction');
+    expect(error.hint).to.include('End the transaction before');
     await client.query('ROLLBACK');
     const [[pid, state]] = (await client.rows(
       `SELECT pid, pg_background_wait_v2(pid, cookie) IS NOT NULL FROM pg_background_list_v2() AS (pid int, cookie bigint)`,
