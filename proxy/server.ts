@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { serveClient, type SessionServices } from './session.ts';
 
@@ -10,6 +11,7 @@ export class ProxyServer {
 
   constructor(services: SessionServices) {
     this.#services = services;
+    setMaxListeners(0, this.#shutdown.signal); // one for each session
     this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (client) =>
       this.#accept(client),
     );

@@ -118,7 +118,9 @@ async function relay(
     const interceptor = new Interceptor((pid) => {
       if (opened !== undefined) opened.session.pid = pid;
     });
-    if (!isReplication && role !== '') {
+    // Names that are no UTF-8 are all the same to us: such sessions are relayed, and no more.
+    const isKnown = role !== '' && !`${role}${parameters.get('database')}`.includes('\ufffd');
+    if (!isReplication && isKnown) {
       opened = services.engine.openSession(role, parameters.get('database') || role, interceptor);
       interceptor.session = opened.session;
     }

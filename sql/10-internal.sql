@@ -25,25 +25,22 @@ CREATE UNLOGGED TABLE pgbackground.transfer (
   chunk        integer NOT NULL,
   col          integer NOT NULL,
   vals         pg_catalog.text[] NOT NULL,
-  writer_pid   integer NOT NULL,
-  writer_start timestamp with time zone NOT NULL,
+  writer_lock  bigint NOT NULL,
   PRIMARY KEY (transfer_key, chunk, col)
 );
 ALTER TABLE pgbackground.transfer ALTER COLUMN vals SET STORAGE EXTERNAL;
 COMMENT ON TABLE pgbackground.transfer IS
   'Results on their way from the proxy into a session. Empty but for the moment of the transfer.';
 
-CREATE FUNCTION pgbackground.transfer_put(transfer_key pg_catalog.uuid, chunk integer, col integer, vals pg_catalog.text[])
+CREATE FUNCTION pgbackground.transfer_put(transfer_key pg_catalog.uuid, chunk integer, col integer, vals pg_catalog.text[], writer_lock bigint)
 RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 #variable_conflict use_variable
 BEGIN
-  INSERT INTO pgbackground.transfer
-  SELECT transfer_key, chunk, col, vals, a.pid, a.backend_start
-    FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a;
+  INSERT INTO pgbackground.transfer VALUES (transfer_key, chunk, col, vals, writer_lock);
 END
 $function$;
-COMMENT ON FUNCTION pgbackground.transfer_put(pg_catalog.uuid, integer, integer, pg_catalog.text[]) IS
-  'Called by the proxy: stores one chunk of one column of a result.';
+COMMENT ON FUNCTION pgbackground.transfer_put(pg_catalog.uuid, integer, integer, pg_catalog.text[], bigint) IS
+  'Called by the proxy: stores one chunk of one column of a result. The writer holds the advisory lock as long as it lives.';
 
 CREATE FUNCTION pgbackground.transfer_take(transfer_key pg_catalog.uuid, chunk integer, col integer)
 RETURNS pg_catalog.text[] LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
@@ -61,21 +58,24 @@ COMMENT ON FUNCTION pgbackground.transfer_take(pg_catalog.uuid, integer, integer
 CREATE FUNCTION pgbackground.transfer_drop(transfer_key pg_catalog.uuid)
 RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 #variable_conflict use_variable
+DECLARE
+  abandoned bigint;
 BEGIN
   IF transfer_key IS NOT NULL THEN
     DELETE FROM pgbackground.transfer AS t WHERE t.transfer_key OPERATOR(pg_catalog.=) transfer_key;
-  ELSE
-    DELETE FROM pgbackground.transfer AS t
-     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(NULL) AS a
-                        WHERE a.pid OPERATOR(pg_catalog.=) t.writer_pid
-                          AND a.backend_start OPERATOR(pg_catalog.=) t.writer_start);
+    RETURN;
   END IF;
+  FOR abandoned IN SELECT DISTINCT t.writer_lock FROM pgbackground.transfer AS t LOOP
+    IF pg_catalog.pg_try_advisory_xact_lock(abandoned) THEN
+      DELETE FROM pgbackground.transfer AS t WHERE t.writer_lock OPERATOR(pg_catalog.=) abandoned;
+    END IF;
+  END LOOP;
 END
 $function$;
 COMMENT ON FUNCTION pgbackground.transfer_drop(pg_catalog.uuid) IS
   'Called by the proxy: removes a transfer that was read, or, with NULL, those whose writer is gone.';
 
--- Signs a payload as the role that runs this. The free signature is refused by the server inside
+-- Signs a header and a payload as the role that runs this. The free signature is refused by the server inside
 -- SECURITY DEFINER functions and security-restricted operations; the bound one stands for those.
 -- The view's key is good for this one request: its context holds a number that never comes back.
 CREATE FUNCTION pgbackground.sign(payload pg_catalog.text)
@@ -225,8 +225,8 @@ BEGIN
   END IF;
   wide := (SELECT pg_catalog.pg_has_role(a.usesysid, 'USAGE')
              FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a);
-  payload := pgbackground.armor(pg_catalog.json_build_object('nonce', nonce, 'seed', pg_catalog.encode(seed, 'hex'),
-    'wide', wide, 'verb', verb, 'arguments', arguments));
+  payload := pg_catalog.concat(nonce, ',', pg_catalog.encode(seed, 'hex'), ',', wide::integer, ' ',
+    pgbackground.armor(pg_catalog.json_build_object('verb', verb, 'arguments', arguments)));
   IF pg_catalog.length(payload) OPERATOR(pg_catalog.>) 66000000 THEN
     RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'request to the proxy is too large',
       DETAIL = 'SQL for a background worker may hold about 48 MB.';

@@ -178,8 +178,8 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
       MESSAGE = 'pg_background_progress can only be called from a background worker';
   END IF;
-  RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pgbackground.sign(pgbackground.armor(
-    pg_catalog.json_build_object('verb', 'pg_background_progress', 'arguments', pg_catalog.json_build_object('pct', pct, 'msg', msg))));
+  RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pgbackground.sign(pg_catalog.concat('- ', pgbackground.armor(
+    pg_catalog.json_build_object('verb', 'pg_background_progress', 'arguments', pg_catalog.json_build_object('pct', pct, 'msg', msg)))));
 END
 $function$;
 COMMENT ON FUNCTION __extschema__.pg_background_progress(pg_catalog.int4, pg_catalog.text) IS

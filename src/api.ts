@@ -43,7 +43,7 @@ export const apiTypes = [
 
 /** What a user of the API needs of the private schema. */
 export const internalFunctions = [
-  'transfer_put(pg_catalog.uuid, pg_catalog.int4, pg_catalog.int4, pg_catalog.text[])',
+  'transfer_put(pg_catalog.uuid, pg_catalog.int4, pg_catalog.int4, pg_catalog.text[], pg_catalog.int8)',
   'transfer_take(pg_catalog.uuid, pg_catalog.int4, pg_catalog.int4)',
   'transfer_drop(pg_catalog.uuid)',
   'sign(pg_catalog.text)',

@@ -64,7 +64,15 @@ export class BackendConnection {
         socket.destroy();
       }
     });
-    socket.on('error', (error) => (this.#end ??= error));
+    socket.on('error', (cause) => {
+      this.#end ??= new BackgroundError(
+        '08006',
+        `connection to the server was lost: ${cause.message}`,
+        {
+          cause,
+        },
+      );
+    });
     this.closed = new Promise((resolve) => {
       socket.on('close', () => {
         const lost = this.#lastError ?? this.#end;
@@ -223,6 +231,12 @@ export class BackendConnection {
     });
   }
 
+  /** Gives the connection up without a word: the server does not answer. */
+  abort(): void {
+    this.#end ??= new BackgroundError('08006', 'the server does not answer');
+    this.#socket.destroy();
+  }
+
   /** Says Terminate and waits until the connection is gone. */
   async close(): Promise<void> {
     if (!this.#wasClosedHere) {
@@ -248,7 +262,7 @@ export class BackendConnection {
   }
 
   async #write(bytes: Buffer): Promise<void> {
-    if (this.#socket.write(bytes)) return;
+    if (this.#socket.destroyed || this.#socket.write(bytes) || this.#socket.destroyed) return;
     await new Promise<void>((resolve) => {
       const proceed = () => {
         this.#socket.off('drain', proceed);
@@ -289,6 +303,10 @@ export class BackendConnection {
         if (name !== undefined && value !== undefined) this.parameters.set(name, value);
         break;
       }
+      case MessageType.copyInResponse:
+        // Nobody is there who could send data: the server must not wait for it.
+        this.#socket.write(serialize.copyFail('COPY protocol not allowed in pg_background'));
+        break;
       case MessageType.backendKeyData:
         this.#pid = frame.readInt32BE(5);
         this.#secret = Buffer.from(frame.subarray(9));

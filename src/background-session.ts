@@ -1,15 +1,21 @@
-import type { Verb } from './api.ts';
-import { isVerb, openPayload, parseCallback, type Payload } from './callback.ts';
+import { progressOf } from './call-arguments.ts';
+import {
+  isVerb,
+  openPayload,
+  parseCallback,
+  type CallbackMessage,
+  type ReplyAddress,
+} from './callback.ts';
 import type { AdvisoryLock, ControlLink } from './control-link.ts';
 import { Conversation } from './conversation.ts';
 import { reportFieldsOf, type ReportFields } from './errors.ts';
 import type { Login } from './login.ts';
-import { RequestVerifier, Unverified, type SignedRequest } from './request-verifier.ts';
+import { RequestVerifier, Unverified } from './request-verifier.ts';
 import type { SpoolBudget } from './row-spool.ts';
 import { SessionCalls, WorkerFailure, type OfferedResult } from './session-calls.ts';
 import type { EngineSettings } from './settings.ts';
 import type { WaitGraph } from './wait-graph.ts';
-import type { Progress, Worker } from './worker.ts';
+import type { Worker } from './worker.ts';
 
 /** What a session's stream has to be told, so that the client sees what the C extension would show. */
 export interface SessionEvents {
@@ -25,8 +31,14 @@ export interface SessionEvents {
   unanswered(reason: ReportFields): void;
 }
 
-/** Does what a request asks for; the signal aborts when nobody waits for that any more. */
-type Action = (link: ControlLink, abandoned: AbortSignal) => Promise<object>;
+/** A call that a function waits for. What it asks is forgotten as soon as nobody waits any more. */
+interface Call {
+  readonly conversation: Conversation;
+  message: CallMessage | undefined;
+  offered: OfferedResult | undefined;
+}
+
+type CallMessage = Extract<CallbackMessage, { kind: 'request' | 'install' }>;
 
 /** What a function is told, undefined for nothing at all, and what it will raise then. */
 interface Answer {
@@ -39,6 +51,13 @@ interface Answer {
     readonly consume?: () => Promise<void>;
   };
 }
+
+/** Reports of progress are small, and come one at a time. */
+const MAX_REPORT_LENGTH = 16_384;
+const MAX_REPORTS = 64;
+
+/** After so many, refused callbacks are logged at each doubling. */
+const MAX_LOGGED_DROPS = 16;
 
 /** A quick answer needs no lock to sleep on. */
 const QUICK_MS = 5;
@@ -54,10 +73,11 @@ export class BackgroundSession {
   readonly #verifier: RequestVerifier;
   readonly #calls: SessionCalls;
   #pid = 0;
-  #conversation: Conversation | undefined;
-  #offered: OfferedResult | undefined;
-  /** What this session's own worker reports, when the session is a worker's connection. */
-  #onProgress: ((progress: Progress) => void) | undefined;
+  #call: Call | undefined;
+  /** The worker that runs on this connection right now, when it is a worker's. */
+  #findOwnWorker: () => Worker | undefined = () => undefined;
+  #oneWayCount = 0;
+  #dropCount = 0;
   #work: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -73,11 +93,7 @@ export class BackgroundSession {
     this.#settings = settings;
     this.#events = events;
     this.#verifier = new RequestVerifier(settings.secret, token);
-    this.#calls = new SessionCalls(login, budget, waits, {
-      launched: onWorker,
-      offered: (result) => (this.#offered = result),
-      progressed: (progress) => this.#onProgress?.(progress),
-    });
+    this.#calls = new SessionCalls(login, budget, waits, onWorker);
   }
 
   /** The process ID of the session's backend, once BackendKeyData told it. */
@@ -85,8 +101,9 @@ export class BackgroundSession {
     this.#pid = pid;
   }
 
-  set onProgress(report: ((progress: Progress) => void) | undefined) {
-    this.#onProgress = report;
+  /** For the session of a worker's connection: finds the worker that runs there right now. */
+  set ownWorker(find: () => Worker | undefined) {
+    this.#findOwnWorker = find;
   }
 
   /** A token for a statement that the proxy puts in the place of CREATE or DROP EXTENSION. */
@@ -99,17 +116,10 @@ export class BackgroundSession {
     const message = parseCallback(text);
     switch (message?.kind) {
       case 'request':
-        return this.#begin(message.payload, ({ verb, arguments: args, wide }) =>
-          isVerb(verb)
-            ? (link, abandoned) => this.#answerCall(link, abandoned, message, verb, args, wide)
-            : undefined,
-        );
+        return message.replyTo ? this.#begin(message, message.replyTo) : this.#takeReport(message);
       case 'install':
-        return this.#begin(message.payload, ({ verb }) =>
-          verb === 'key' && this.#verifier.isGranted(message.grantToken)
-            ? (link) => Promise.resolve(this.#verifier.issueKey(link, message.grantToken))
-            : undefined,
-        );
+        if (!this.#verifier.isGranted(message.grantToken)) break;
+        return this.#begin(message, message.replyTo);
       case 'began':
         if (this.#verifier.isGranted(message.grantToken)) return this.#events.replacementBegan();
         break;
@@ -118,15 +128,15 @@ export class BackgroundSession {
           return this.#events.tagReplaced(message.tag);
         break;
       case 'acknowledge':
-        if (message.nonce !== this.#conversation?.nonce) break;
-        return this.#conversation.acknowledge(message.packet);
+        if (message.nonce !== this.#call?.conversation.nonce) break;
+        return this.#call.conversation.acknowledge(message.packet);
       case 'awake':
-        if (message.nonce !== this.#conversation?.nonce) break;
-        return this.#conversation.awake();
+        if (message.nonce !== this.#call?.conversation.nonce) break;
+        return this.#call.conversation.awake();
       case 'received':
-        if (message.receipt !== this.#offered?.receipt) break;
-        this.#track(this.#offered.consume());
-        return this.#releaseOffered();
+        if (message.receipt !== this.#call?.offered?.receipt) break;
+        this.#track(this.#call.offered.consume());
+        return this.#releaseOffered(this.#call);
       case undefined:
         break;
     }
@@ -137,7 +147,7 @@ export class BackgroundSession {
 
   /** The server has answered ReadyForQuery: whoever asked something in that statement is gone. */
   statementEnded(): void {
-    this.#endConversation();
+    this.#endCall();
   }
 
   /** Forgets all handles; the workers go on. */
@@ -147,20 +157,23 @@ export class BackgroundSession {
 
   /** Ends the session: its workers go on, their output is discarded. */
   async close(): Promise<void> {
-    this.#endConversation();
+    this.#endCall();
     await this.#calls.close();
     await this.#work;
   }
 
-  #endConversation(): void {
-    this.#conversation?.abandon();
-    this.#conversation = undefined;
-    this.#releaseOffered();
+  #endCall(): void {
+    const call = this.#call;
+    if (call === undefined) return;
+    this.#call = undefined;
+    call.message = undefined;
+    call.conversation.abandon();
+    this.#releaseOffered(call);
   }
 
-  #releaseOffered(): void {
-    const offered = this.#offered;
-    this.#offered = undefined;
+  #releaseOffered(call: Call): void {
+    const { offered } = call;
+    call.offered = undefined;
     if (offered !== undefined) this.#track(offered.release());
   }
 
@@ -169,45 +182,20 @@ export class BackgroundSession {
     this.#work = Promise.allSettled([this.#work, work]);
   }
 
+  /** Counts what is refused; whoever sends nothing else does not fill the log. */
   #drop(what: string): void {
-    this.#settings.logger.warn({ pid: this.#pid }, `callback dropped: ${what}`);
+    const count = ++this.#dropCount;
+    if (count > MAX_LOGGED_DROPS && (count & (count - 1)) !== 0) return;
+    this.#settings.logger.warn({ pid: this.#pid, count }, `callback dropped: ${what}`);
   }
 
-  async #answerCall(
-    link: ControlLink,
-    abandoned: AbortSignal,
-    request: SignedRequest,
-    verb: Verb,
-    args: Payload['arguments'],
-    isWide: boolean,
-  ): Promise<object> {
-    await this.#verifier.verify(link, request, verb, this.#pid);
-    return this.#calls.perform(verb, args, {
-      pid: this.#pid,
-      context: request.context,
-      link,
-      abandoned,
-      packetBytes: link.packetBytes(isWide),
-      findBlockers: (pid) => this.#withLink((current) => current.blockersOf(pid)),
-    });
-  }
-
-  #begin(sealed: string, choose: (payload: Payload) => Action | undefined): void {
-    const payload = openPayload(sealed);
-    const act = payload && choose(payload);
-    if (payload === undefined || act === undefined) return this.#drop('a malformed request');
-    if (payload.nonce === undefined || payload.seed === undefined) {
-      // One way: nobody waits, so nobody is told when it is refused.
-      const never = new AbortController().signal;
-      const done = this.#login.controlLink().then((link) => act(link, never));
-      return this.#track(done.catch((error: unknown) => void this.#refusal(error)));
-    }
-    this.#endConversation();
-    const conversation = new Conversation(payload.nonce, payload.seed, payload.wide);
-    this.#conversation = conversation;
+  #begin(message: CallMessage, replyTo: ReplyAddress): void {
+    this.#endCall();
+    const call: Call = { conversation: new Conversation(replyTo), message, offered: undefined };
+    this.#call = call;
     this.#track(
-      this.#converse(conversation, act).catch((error: unknown) => {
-        if (conversation.abandoned.aborted) return;
+      this.#converse(call).catch((error: unknown) => {
+        if (call.conversation.abandoned.aborted) return;
         // The function hears nothing and fails with 53000 after its own time-out.
         this.#settings.logger.warn({ pid: this.#pid, err: error }, 'a call could not be answered');
         this.#events.unanswered(reportFieldsOf(error));
@@ -215,9 +203,10 @@ export class BackgroundSession {
     );
   }
 
-  async #converse(conversation: Conversation, act: Action): Promise<void> {
+  async #converse(call: Call): Promise<void> {
+    const { conversation } = call;
     const link = await this.#login.controlLink();
-    const answer = act(link, conversation.abandoned).then(
+    const answer = this.#perform(call, link).then(
       (ok): Answer => ({ reply: { ok }, raises: { notices: 'notices' in ok } }),
       (error: unknown) => this.#refusal(error),
     );
@@ -228,6 +217,67 @@ export class BackgroundSession {
     if (raises?.error) this.#events.errorRaised(raises.error, raises.pid);
     await this.#tell(conversation, reply);
     await raises?.consume?.();
+  }
+
+  /** Does what a call asks for, once it is known to be genuine. */
+  async #perform(call: Call, link: ControlLink): Promise<object> {
+    const { conversation } = call;
+    if (call.message?.kind === 'install') {
+      const { verb } = openPayload(call.message.payload) ?? {};
+      if (verb !== 'key') throw new Unverified('a malformed request');
+      return this.#verifier.issueKey(link, call.message.grantToken);
+    }
+    // While the server is asked, only the context is held: a payload may be large, and forged.
+    if (call.message) await this.#verifier.admit(call.message.context, link, this.#pid);
+    const { message } = call;
+    call.message = undefined;
+    conversation.abandoned.throwIfAborted();
+    if (message?.kind !== 'request') throw new Unverified('a malformed request');
+    const { verb, arguments: args } = this.#open(message, link);
+    return this.#calls.perform(verb, args, {
+      pid: this.#pid,
+      context: message.context,
+      link,
+      abandoned: conversation.abandoned,
+      packetBytes: link.packetBytes(conversation.isWide),
+      findBlockers: (pid) => this.#withLink((current) => current.blockersOf(pid)),
+      offer: (result) => {
+        this.#releaseOffered(call);
+        call.offered = result;
+      },
+    });
+  }
+
+  /** @throws Unverified, or what verify() throws, when a request is not genuine */
+  #open(message: Extract<CallMessage, { kind: 'request' }>, link: ControlLink) {
+    this.#verifier.verify(message, link);
+    const payload = openPayload(message.payload);
+    if (payload === undefined || !isVerb(payload.verb)) throw new Unverified('a malformed request');
+    this.#verifier.checkPrivilege(message.context, payload.verb);
+    return { verb: payload.verb, arguments: payload.arguments };
+  }
+
+  /** One way: nobody waits, so nobody is told when it is refused. */
+  #takeReport(message: Extract<CallMessage, { kind: 'request' }>): void {
+    const worker = this.#findOwnWorker();
+    if (message.payload.length > MAX_REPORT_LENGTH || this.#oneWayCount >= MAX_REPORTS) {
+      return this.#drop('a report too much');
+    }
+    this.#oneWayCount++;
+    const take = async () => {
+      const link = await this.#login.controlLink();
+      await this.#verifier.admit(message.context, link, this.#pid);
+      const { verb, arguments: args } = this.#open(message, link);
+      // The worker is the one that ran when the report came: it may have ended meanwhile.
+      if (verb === 'pg_background_progress' && worker !== undefined) {
+        worker.progress = progressOf(args, link.encoding);
+      }
+    };
+    this.#track(
+      take()
+        .catch((error: unknown) => void this.#refusal(error))
+        .finally(() => this.#oneWayCount--),
+    );
   }
 
   /** Lets the function sleep on a lock until the answer is there. */

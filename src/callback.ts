@@ -28,13 +28,18 @@ export interface SignedContext {
 /** Arguments as the SQL functions name them. Strings are bytes of the database's encoding. */
 export type Arguments = Readonly<Record<string, unknown>>;
 
-/** What a payload holds. A one-way request has neither nonce nor seed. */
+/** What a payload holds. */
 export interface Payload {
   readonly verb: string;
-  readonly nonce: string | undefined;
-  readonly seed: Buffer | undefined;
-  readonly wide: boolean;
   readonly arguments: Arguments;
+}
+
+/** How a request wants to be answered. */
+export interface ReplyAddress {
+  readonly nonce: string;
+  readonly seed: Buffer;
+  /** Whether the asking role may read the query text of our control link. */
+  readonly isWide: boolean;
 }
 
 /** The messages of the callback channel, from the database to the proxy. */
@@ -42,31 +47,44 @@ export type CallbackMessage =
   | {
       readonly kind: 'request';
       readonly context: SignedContext;
+      /** Undefined: nobody waits for an answer. */
+      readonly replyTo: ReplyAddress | undefined;
+      /** Not to be opened before it is verified. */
       readonly payload: string;
+      /** What the MAC is of: the header and the payload. */
+      readonly signed: string;
       readonly mac: string;
     }
-  | { readonly kind: 'install'; readonly grantToken: string; readonly payload: string }
+  | {
+      readonly kind: 'install';
+      readonly grantToken: string;
+      readonly replyTo: ReplyAddress;
+      readonly payload: string;
+    }
   | { readonly kind: 'began'; readonly grantToken: string }
   | { readonly kind: 'tag'; readonly grantToken: string; readonly tag: string }
   | { readonly kind: 'acknowledge'; readonly nonce: string; readonly packet: number }
   | { readonly kind: 'received'; readonly receipt: string }
   | { readonly kind: 'awake'; readonly nonce: string };
 
-/** Reads the text of a callback notice; undefined when it is none of ours. */
+/** Reads the text of a callback notice, from its beginning only; undefined when it is none of ours. */
 export function parseCallback(text: string): CallbackMessage | undefined {
-  const [letter = '', ...parts] = text.split(' ');
-  const [first = '', second = '', third = ''] = parts;
+  const [letter = '', ...parts] = text.split(' ', 6);
+  const [first = '', second = '', third = '', fourth = ''] = parts;
   switch (letter) {
     case 'R': {
       const context = parseContext(first);
-      return context && parts.length === 3
-        ? { kind: 'request', context, payload: second, mac: third }
-        : undefined;
+      const replyTo = parseReplyAddress(second);
+      if (context === undefined || parts.length !== 4) return undefined;
+      if (replyTo === undefined && second !== '-') return undefined;
+      const signed = `${second} ${third}`;
+      return { kind: 'request', context, replyTo, payload: third, signed, mac: fourth };
     }
-    case 'I':
-      return parts.length === 2
-        ? { kind: 'install', grantToken: first, payload: second }
-        : undefined;
+    case 'I': {
+      const replyTo = parseReplyAddress(second);
+      if (replyTo === undefined || parts.length !== 3) return undefined;
+      return { kind: 'install', grantToken: first, replyTo, payload: third };
+    }
     case 'B':
       return parts.length === 1 ? { kind: 'began', grantToken: first } : undefined;
     case 'T':
@@ -86,6 +104,15 @@ export function parseCallback(text: string): CallbackMessage | undefined {
   }
 }
 
+/** A header: nonce, seed in hex, and 1 where the wide packets can be read. */
+function parseReplyAddress(header: string): ReplyAddress | undefined {
+  const [, nonce, seed = '', wide] =
+    /^([A-Za-z0-9+/]{16}),([0-9a-f]{64}),([01])$/.exec(header) ?? [];
+  return nonce === undefined
+    ? undefined
+    : { nonce, seed: Buffer.from(seed, 'hex'), isWide: wide === '1' };
+}
+
 /** Opens a payload: base64 of JSON in the database's encoding. Undefined when it is malformed. */
 export function openPayload(payload: string): Payload | undefined {
   let json: unknown;
@@ -96,18 +123,9 @@ export function openPayload(payload: string): Payload | undefined {
     return undefined;
   }
   if (typeof json !== 'object' || json === null) return undefined;
-  const { verb, nonce, seed, wide, arguments: args } = json as Record<string, unknown>;
+  const { verb, arguments: args } = json as Record<string, unknown>;
   if (typeof verb !== 'string' || typeof args !== 'object' || args === null) return undefined;
-  const hasAnswer = typeof nonce === 'string' && typeof seed === 'string';
-  if (hasAnswer && (!/^[A-Za-z0-9+/]{16}$/.test(nonce) || !/^[0-9a-f]{64}$/.test(seed)))
-    return undefined;
-  return {
-    verb,
-    nonce: hasAnswer ? nonce : undefined,
-    seed: hasAnswer ? Buffer.from(seed, 'hex') : undefined,
-    wide: wide === true,
-    arguments: args as Arguments,
-  };
+  return { verb, arguments: args as Arguments };
 }
 
 /** The place of a verb's letter among the privileges; -1 for what is no function of the API. */

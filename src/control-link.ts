@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import { BackendConnection, type LoginTarget, type TextRows } from './backend-connection.ts';
 import { NARROW_BYTES, wideBytes } from './callback.ts';
 import type { Packet } from './conversation.ts';
@@ -14,8 +15,34 @@ const DESCRIBE = `SELECT (SELECT c.system_identifier FROM pg_catalog.pg_control_
   pg_catalog.getdatabaseencoding()
   FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()`;
 
-const INSTALLED_KEY = `SELECT pg_catalog.substring(pg_catalog.obj_description(n.oid, 'pg_namespace'), 'key ([0-9a-f-]{36})$')
+const READ_INSTALLATION = `SELECT
+  pg_catalog.substring(pg_catalog.obj_description(n.oid, 'pg_namespace'), 'key ([0-9a-f-]{36})$'),
+  pg_catalog.pg_has_role(n.nspowner, 'USAGE'),
+  NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS me, pg_catalog.pg_roles AS owner
+               WHERE me.rolname OPERATOR(pg_catalog.=) CURRENT_USER AND me.rolsuper AND NOT owner.rolsuper
+                 AND (owner.oid OPERATOR(pg_catalog.=) n.nspowner
+                      OR EXISTS (SELECT FROM pg_catalog.pg_class AS c
+                                  WHERE c.relnamespace OPERATOR(pg_catalog.=) n.oid AND c.relowner OPERATOR(pg_catalog.=) owner.oid)))
   FROM pg_catalog.pg_namespace AS n WHERE n.nspname OPERATOR(pg_catalog.=) 'pgbackground'`;
+
+/** What is committed of the extension in this database. */
+export interface Installation {
+  /** The ID of the key with which requests are signed; undefined when there is none. */
+  readonly keyId: string | undefined;
+  /** Whether our role has the privileges of the owner. */
+  readonly isOurs: boolean;
+  /** False for a superuser where others own the objects that sign. */
+  readonly isTrusted: boolean;
+}
+
+/** A frozen server must not hold up all sessions for ever. */
+const EXCHANGE_TIMEOUT_MS = 10_000;
+
+/** How long a packet is shown before others get their turn. */
+const SHOW_MS = 100;
+
+/** How often the installation is read at most: requests with foreign keys cost no more than that. */
+const READ_INTERVAL_MS = 100;
 
 /** Settings that would otherwise come from the role or the database, and must not disturb the link. */
 const LINK_SETTINGS = {
@@ -48,7 +75,9 @@ export class ControlLink {
   readonly #connection: BackendConnection;
   readonly #wideBytes: number;
   #turn: Promise<unknown> = Promise.resolve();
-  #installedKey: string | undefined;
+  #installation: Installation | undefined;
+  #nextReading: Promise<Installation | undefined> | undefined;
+  #lastReadAt = 0;
 
   private constructor(connection: BackendConnection, description: readonly (string | null)[]) {
     const [systemIdentifier, databaseOid, trackActivities, querySize, encoding] = description;
@@ -70,7 +99,7 @@ export class ControlLink {
         "SELECT pg_catalog.set_config('application_name', $1, false)",
       );
       const link = new ControlLink(connection, description);
-      await link.readInstalledKey();
+      link.#installation = await link.#askInstallation();
       return link;
     } catch (error) {
       await connection.close();
@@ -92,14 +121,23 @@ export class ControlLink {
     return isWide && this.#wideBytes > 0 ? this.#wideBytes : NARROW_BYTES;
   }
 
-  /** The ID of the key with which requests in this database are signed, as it was last read. */
-  get installedKey(): string | undefined {
-    return this.#installedKey;
+  /** What is installed, as it was last read. */
+  get installation(): Installation | undefined {
+    return this.#installation;
   }
 
-  async readInstalledKey(): Promise<string | undefined> {
-    const rows = await this.#ask(INSTALLED_KEY);
-    return (this.#installedKey = rows[0]?.[0] ?? undefined);
+  /**
+   * What is installed now. The answer is never older than the question, and yet few questions reach
+   * the server: whoever asks before the next one goes out shares its answer.
+   */
+  readInstallation(): Promise<Installation | undefined> {
+    this.#nextReading ??= (async () => {
+      await delay(Math.max(0, this.#lastReadAt + READ_INTERVAL_MS - Date.now()));
+      this.#nextReading = undefined;
+      this.#lastReadAt = Date.now();
+      return this.#askInstallation();
+    })();
+    return this.#nextReading;
   }
 
   /** Bytes of a message that one wide packet carries; 0 where the server shows no query texts. */
@@ -107,15 +145,29 @@ export class ControlLink {
     return this.#wideBytes;
   }
 
-  /** Shows a packet until it was read; meanwhile nothing else changes what the link shows. */
-  show(packet: Packet, wasRead: Promise<void>): Promise<void> {
-    return this.#inTurn(async () => {
-      // A comment is an empty query: it is shown in pg_stat_activity and leaves no trace in pg_stat_statements.
-      await (packet.isWide
-        ? this.#connection.query(`--${packet.text}`)
-        : this.#connection.execute('reply', [packet.text]));
-      await wasRead;
-    });
+  /**
+   * Shows a packet until it was read. While it is shown, nothing else changes what the link shows;
+   * whoever reads slowly gives way to the others and is shown it again.
+   */
+  async show(packet: Packet, wasRead: Promise<void>): Promise<void> {
+    let isRead = false;
+    const reading = wasRead.then(() => (isRead = true));
+    reading.catch(() => {}); // awaited below, unless the link is lost first
+    while (!isRead) {
+      await this.#inTurn(async () => {
+        // A comment is an empty query: it is shown in pg_stat_activity and leaves no trace in pg_stat_statements.
+        await this.#exchange(
+          packet.isWide
+            ? this.#connection.query(`--${packet.text}`)
+            : this.#connection.execute('reply', [packet.text]),
+        );
+        const enough = new AbortController();
+        await Promise.race([
+          reading,
+          delay(SHOW_MS, undefined, { signal: enough.signal }).catch(() => {}),
+        ]).finally(() => enough.abort());
+      });
+    }
   }
 
   /** Takes an advisory lock with a key that nobody else uses; functions sleep on it. */
@@ -135,10 +187,15 @@ export class ControlLink {
     };
   }
 
-  /** Ends another backend of our role; false when it is gone already. */
-  async terminate(pid: number): Promise<boolean> {
-    const rows = await this.#ask(`SELECT pg_catalog.pg_terminate_backend(${pid})`);
-    return rows[0]?.[0] === 't';
+  /** Ends another backend of our role, if that is still wanted when its turn comes. */
+  async terminate(pid: number, isWanted: () => boolean): Promise<void> {
+    await this.#inTurn(async () => {
+      if (isWanted()) {
+        await this.#exchange(
+          this.#connection.query(`SELECT pg_catalog.pg_terminate_backend(${pid})`),
+        );
+      }
+    });
   }
 
   /** The backends that a backend waits for. */
@@ -164,7 +221,27 @@ export class ControlLink {
 
   /** Any statement of the link's own: it changes the query text, so it must not come between packet and reader. */
   #ask(sql: string): Promise<TextRows> {
-    return this.#inTurn(() => this.#connection.query(sql));
+    return this.#inTurn(() => this.#exchange(this.#connection.query(sql)));
+  }
+
+  async #askInstallation(): Promise<Installation | undefined> {
+    const [row] = await this.#ask(READ_INSTALLATION);
+    this.#installation = row && {
+      keyId: row[0] ?? undefined,
+      isOurs: row[1] === 't',
+      isTrusted: row[2] === 't',
+    };
+    return this.#installation;
+  }
+
+  /** An answer of the server, which has so long for it. */
+  async #exchange<T>(answer: Promise<T>): Promise<T> {
+    const timer = setTimeout(() => this.#connection.abort(), EXCHANGE_TIMEOUT_MS);
+    try {
+      return await answer;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   #inTurn<T>(action: () => Promise<T>): Promise<T> {

@@ -1,5 +1,5 @@
 import { BackgroundError } from './errors.ts';
-import { NARROW_BYTES, sealPacket } from './callback.ts';
+import { NARROW_BYTES, sealPacket, type ReplyAddress } from './callback.ts';
 
 /** How long the asking function may take to read a packet before it counts as gone. */
 const READ_TIMEOUT_MS = 6_000;
@@ -29,10 +29,14 @@ export class Conversation {
   #wasAwake = false;
   readonly #abandonment = new AbortController();
 
-  constructor(nonce: string, seed: Buffer, wide: boolean) {
+  constructor({ nonce, seed, isWide }: ReplyAddress) {
     this.#nonce = nonce;
     this.#seed = seed;
-    this.#wide = wide;
+    this.#wide = isWide;
+  }
+
+  get isWide(): boolean {
+    return this.#wide;
   }
 
   get nonce(): string {

@@ -125,11 +125,8 @@ export class BackgroundEngine {
       token,
       attach: (connection) => {
         session.pid = connection.pid;
-        session.onProgress = (progress) => {
-          for (const worker of this.#running) {
-            if (worker.connection === connection && !worker.hasEnded) worker.progress = progress;
-          }
-        };
+        session.ownWorker = () =>
+          [...this.#running].find((worker) => worker.connection === connection && !worker.hasEnded);
         connection.onReady = () => session.statementEnded();
         connection.onNotice = (notice) => {
           if (notice.code === CALLBACK_SQLSTATE) session.receive(notice.message);

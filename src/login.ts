@@ -72,11 +72,17 @@ export class Login {
         this.#keepWarm();
         return pooled;
       }
-      const opened = await this.#open();
-      this.#keepWarm();
-      return opened;
+      for (;;) {
+        const opened = await this.#open();
+        if (isUsable(opened.connection.pid)) {
+          this.#keepWarm();
+          return opened;
+        }
+        await opened.connection.close();
+      }
     } catch (error) {
       this.#borrowed--;
+      await this.#closeUnusedLink();
       throw error;
     }
   }
@@ -115,8 +121,12 @@ export class Login {
       await pooled.connection.close();
       return;
     }
-    if (this.#isClosed) await pooled.connection.close();
-    else this.#idle.push(pooled);
+    // Others may have come back meanwhile.
+    if (this.#isClosed || this.#idle.length >= this.#settings.maxIdleConnections) {
+      await pooled.connection.close();
+    } else {
+      this.#idle.push(pooled);
+    }
   }
 
   /** True once: whether the caller is to remove what proxies that are gone have left in this database. */

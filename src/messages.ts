@@ -30,6 +30,7 @@ export const MessageType = {
 export interface ColumnType {
   readonly oid: number;
   readonly typmod: number;
+  readonly isBinary: boolean;
 }
 
 const fieldNames: Readonly<Record<string, keyof ReportFields>> = {
@@ -99,7 +100,11 @@ export function decodeRowDescription(frame: Buffer): ColumnType[] {
   let at = 7;
   for (let left = frame.readInt16BE(5); left > 0; left--) {
     at = frame.indexOf(0, at) + 1;
-    columns.push({ oid: frame.readUInt32BE(at + 6), typmod: frame.readInt32BE(at + 12) });
+    columns.push({
+      oid: frame.readUInt32BE(at + 6),
+      typmod: frame.readInt32BE(at + 12),
+      isBinary: frame.readInt16BE(at + 16) === 1,
+    });
     at += 18;
   }
   return columns;

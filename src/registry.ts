@@ -20,15 +20,17 @@ export interface WorkerCounts {
 /** The workers that one session holds handles of, and its statistics. */
 export class Registry {
   readonly #workers = new Map<number, Worker>();
+  /** Submitted workers that have ended and whose pid another worker of the session has got. */
+  #displaced: Worker[] = [];
   #launched = 0;
   #completed = 0;
   #failed = 0;
   #canceled = 0;
   #totalMs = 0;
 
-  /** Handles in the order of their launch. */
+  /** Handles: first those of ended submitted workers whose pid another has now, then in the order of launch. */
   get workers(): Worker[] {
-    return [...this.#workers.values()];
+    return [...this.#displaced, ...this.#workers.values()];
   }
 
   /** How many handles count against max_workers: a submitted worker no longer once it has ended. */
@@ -43,10 +45,14 @@ export class Registry {
   }
 
   add(worker: Worker): void {
+    // Who had this pid before is known by its cookie from now on.
+    const earlier = this.#workers.get(worker.pid);
+    if (earlier !== undefined) this.#displace(earlier);
     this.#workers.delete(worker.pid);
     this.#workers.set(worker.pid, worker);
     this.#launched++;
     void worker.ended.then(() => {
+      if (worker.order.isSubmitted) this.#forgetOldSubmitted();
       if (worker.state === 'canceled') this.#canceled++;
       else if (worker.state === 'error') this.#failed++;
       else this.#completed++;
@@ -54,16 +60,32 @@ export class Registry {
     });
   }
 
-  /** @throws BackgroundError 42704 when the session has no worker with this pid */
-  find(pid: number): Worker {
-    const worker = this.#workers.get(pid);
+  /**
+   * The worker with a pid, and, where a cookie is given, with that cookie if there is one.
+   * @throws BackgroundError 42704 when the session has no worker with this pid
+   */
+  find(pid: number, cookie?: unknown): Worker {
+    const displaced = this.#displaced.find(
+      (candidate) => candidate.pid === pid && candidate.order.cookie === cookie,
+    );
+    const worker = displaced ?? this.#workers.get(pid);
     if (worker === undefined) throw notAttached(pid);
     return worker;
   }
 
+  #displace(worker: Worker): void {
+    this.#displaced.push(worker);
+  }
+
+  #forgetOldSubmitted(): void {
+    const ended = this.workers.filter(({ order, hasEnded }) => order.isSubmitted && hasEnded);
+    for (const worker of ended.slice(0, -MAX_ENDED_SUBMITTED)) void this.drop(worker);
+  }
+
   /** Forgets a handle; what the worker has said is dropped, what it does goes on. */
   async drop(worker: Worker): Promise<void> {
-    this.#workers.delete(worker.pid);
+    if (this.#workers.get(worker.pid) === worker) this.#workers.delete(worker.pid);
+    else this.#displaced = this.#displaced.filter((other) => other !== worker);
     await worker.abandon();
   }
 
@@ -78,11 +100,14 @@ export class Registry {
       completed: this.#completed,
       failed: this.#failed,
       canceled: this.#canceled,
-      active: this.#workers.size,
+      active: this.workers.length,
       averageMs: ended === 0 ? 0 : this.#totalMs / ended,
     };
   }
 }
+
+/** So many ended submitted workers are remembered: they need no detach, so nobody else forgets them. */
+const MAX_ENDED_SUBMITTED = 100;
 
 export function notAttached(pid: number, more = ''): BackgroundError {
   return new BackgroundError('42704', `PID ${pid} is not attached to this session${more}`);

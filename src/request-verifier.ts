@@ -17,7 +17,7 @@ export class Unverified extends Error {}
 /** A request as it came, before anything of it is believed. */
 export interface SignedRequest {
   readonly context: SignedContext;
-  readonly payload: string;
+  readonly signed: string;
   readonly mac: string;
 }
 
@@ -27,7 +27,8 @@ export class RequestVerifier {
   readonly #token: string;
   /** Tokens of the statements that were replaced in this session. */
   readonly #grantTokens = new Set<string>();
-  readonly #issuedKeys = new Set<string>();
+  /** Keys that blocks of this session were given, and the key that was in force then. */
+  readonly #issuedKeys = new Map<string, string | undefined>();
   #lastNumber = 0;
 
   constructor(secret: Buffer, token: string) {
@@ -48,30 +49,48 @@ export class RequestVerifier {
   }
 
   /**
-   * A new key for the database of a link. Until the installing transaction commits it is good for
-   * nothing, or, when the block is of this session, for requests of this session.
+   * A new key for the database of a link. Until the installing transaction commits, it is good for
+   * requests of this session, when the block is of this session, and of a role that could replace
+   * what is installed anyway.
    */
-  issueKey(link: ControlLink, grantToken: string): KeyMaterial {
+  async issueKey(link: ControlLink, grantToken: string): Promise<KeyMaterial> {
     const material = newKeyMaterial(this.#secret, link.identity);
-    if (this.#grantTokens.has(grantToken)) this.#issuedKeys.add(material.keyId);
+    const installed = await link.readInstallation();
+    if (this.#grantTokens.has(grantToken) && (installed === undefined || installed.isOurs)) {
+      this.#issuedKeys.set(material.keyId, installed?.keyId);
+    }
     return material;
   }
 
   /**
-   * Settles when a request is of this session and backend, new, signed with the key that is in force
-   * in this database, and of a role that may do what it asks for.
-   * @throws Unverified, or BackgroundError 55000 when the key was made for another database
+   * Whether a request may be looked at: of this session and backend, and signed with a key that may
+   * be in force. Nothing of its payload is needed for that.
+   * @throws Unverified
    */
-  async verify(link: ControlLink, request: SignedRequest, verb: Verb, pid: number): Promise<void> {
-    const { context, payload, mac } = request;
-    if (context.token !== this.#token) throw new Unverified('a request of another session');
-    if (context.pid !== pid) throw new Unverified('a request of another backend');
-    if (!(await this.#isInForce(context.keyId, link))) {
-      throw new Unverified('a request signed with a foreign key');
-    }
+  async admit(
+    { token, pid, keyId }: SignedContext,
+    link: ControlLink,
+    ownPid: number,
+  ): Promise<void> {
+    if (token !== this.#token) throw new Unverified('a request of another session');
+    if (pid !== ownPid) throw new Unverified('a request of another backend');
+    if (keyId === link.installation?.keyId) return;
+    const installed = (await link.readInstallation())?.keyId;
+    // The committed key counts, or one that this session is installing, until another is committed.
+    if (keyId === installed) return;
+    if (this.#issuedKeys.has(keyId) && this.#issuedKeys.get(keyId) === installed) return;
+    throw new Unverified('a request signed with a foreign key');
+  }
+
+  /**
+   * Whether an admitted request is genuine and new, and its role may do what it asks for. Nothing is
+   * waited for: of two copies only one gets through.
+   * @throws Unverified, or BackgroundError when the user can mend what is wrong
+   */
+  verify({ context, signed, mac }: SignedRequest, link: ControlLink): void {
     const key = signingKey(this.#secret, context.keyId, link.identity);
-    if (!isSignedWith(key, context.text, payload, mac)) {
-      // A clone, a restored dump, or a proxy with another secret: told, for users can mend it.
+    if (!isSignedWith(key, context.text, signed, mac)) {
+      // A clone, a restored dump, or a proxy with another secret.
       throw new BackgroundError(
         '55000',
         'pg_background was installed for another database or proxy',
@@ -80,20 +99,28 @@ export class RequestVerifier {
         },
       );
     }
-    if (context.privileges[privilegeIndex(verb)] !== 't') {
-      throw new Unverified('a request without the privilege');
-    }
-    // Last, and with nothing to wait for in between: of two copies only one gets through.
     if (!(context.number > this.#lastNumber)) {
       throw new Unverified('a request that is not newer than the last');
     }
     this.#lastNumber = context.number;
+    if (link.installation?.isTrusted === false) {
+      // Its owner could sign as this superuser.
+      throw new BackgroundError(
+        '42501',
+        'pg_background is not trusted for superusers in this database',
+        {
+          detail:
+            'Its objects belong to a role that is no superuser, and that role could act as you.',
+          hint: 'Let a superuser drop and create the extension, or log in as another role.',
+        },
+      );
+    }
   }
 
-  /** The committed key counts, or, as long as there is none, one that this session is installing. */
-  async #isInForce(keyId: string, link: ControlLink): Promise<boolean> {
-    if (keyId === link.installedKey) return true;
-    const installed = await link.readInstalledKey();
-    return keyId === installed || (installed === undefined && this.#issuedKeys.has(keyId));
+  /** @throws Unverified when the signing role may not execute this function */
+  checkPrivilege(context: SignedContext, verb: Verb): void {
+    if (context.privileges[privilegeIndex(verb)] !== 't') {
+      throw new Unverified('a request without the privilege');
+    }
   }
 }

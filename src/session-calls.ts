@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import type { Verb } from './api.ts';
-import { clamp, progressOf, queueSizeOf } from './call-arguments.ts';
+import { clamp, queueSizeOf } from './call-arguments.ts';
 import type { Arguments, SignedContext } from './callback.ts';
 import { arrayLiteral } from './column-chunks.ts';
 import type { ControlLink } from './control-link.ts';
@@ -12,7 +12,7 @@ import type { SpoolBudget } from './row-spool.ts';
 import { maxWorkers, readSetting, workerTimeout } from './setting-value.ts';
 import type { FindBlockers, WaitGraph } from './wait-graph.ts';
 import { prepareDirectRows, prepareRows, type PreparedRows } from './transfer.ts';
-import { Worker, type Progress } from './worker.ts';
+import { Worker } from './worker.ts';
 
 /** A worker's error on its way to the reader, with the notices that came before it. */
 export class WorkerFailure extends Error {
@@ -41,6 +41,8 @@ export interface Caller {
   readonly findBlockers: FindBlockers;
   /** Aborts when nobody waits for the answer any more. */
   readonly abandoned: AbortSignal;
+  /** Says what is on its way to the reader; an earlier offer of the same call is withdrawn. */
+  offer(result: OfferedResult): void;
   /** How many bytes of an answer one packet carries for the asking role. */
   readonly packetBytes: number;
 }
@@ -52,16 +54,6 @@ export interface OfferedResult {
   consume(): Promise<void>;
   /** Removes what was made for the way. */
   release(): Promise<void>;
-}
-
-/** What calls do beyond their answers. */
-export interface CallEffects {
-  /** A worker was launched. */
-  launched(worker: Worker): void;
-  /** A function is told a result; it may come back with the receipt. */
-  offered(result: OfferedResult): void;
-  /** The session's own worker tells how far it is. */
-  progressed(progress: Progress): void;
 }
 
 const ANY_TEXT = 25;
@@ -78,15 +70,22 @@ export class SessionCalls {
   readonly #login: Login;
   readonly #budget: SpoolBudget;
   readonly #waits: WaitGraph;
-  readonly #effects: CallEffects;
+  readonly #onLaunched: (worker: Worker) => void;
+  /** Preparations of results that are under way. */
+  readonly #preparing = new Set<Promise<unknown>>();
   readonly #registry = new Registry();
   #isClosed = false;
 
-  constructor(login: Login, budget: SpoolBudget, waits: WaitGraph, effects: CallEffects) {
+  constructor(
+    login: Login,
+    budget: SpoolBudget,
+    waits: WaitGraph,
+    onLaunched: (worker: Worker) => void,
+  ) {
     this.#login = login;
     this.#budget = budget;
     this.#waits = waits;
-    this.#effects = effects;
+    this.#onLaunched = onLaunched;
   }
 
   /** Does what a function asks for. @returns its answer, as JSON @throws what the function raises */
@@ -124,8 +123,7 @@ export class SessionCalls {
           maxWorkers: readSetting(maxWorkers, args['maxWorkers']),
         };
       case 'pg_background_progress':
-        this.#effects.progressed(progressOf(args, caller.link.encoding));
-        return {};
+        return {}; // a report, which is never asked for
       case 'pg_background_get_progress_v2':
         return this.#progressOf(args, caller);
     }
@@ -136,10 +134,11 @@ export class SessionCalls {
     return this.#registry.dropAll();
   }
 
-  /** The same, and forgets at once what is still being launched. */
-  close(): Promise<void> {
+  /** The same, for good: settles when nothing is being prepared any more. */
+  async close(): Promise<void> {
     this.#isClosed = true;
-    return this.#registry.dropAll();
+    await Promise.all(this.#preparing);
+    await this.#registry.dropAll();
   }
 
   async #launch(verb: Verb, args: Arguments, { context }: Caller): Promise<object> {
@@ -179,7 +178,7 @@ export class SessionCalls {
       this.#budget,
     );
     await worker.start((pid) => this.#registry.isFreePid(pid)).catch(refuseForConnections);
-    this.#effects.launched(worker);
+    this.#onLaunched(worker);
     // The client may have gone while the worker was started: it goes on, as those before it.
     if (this.#isClosed) await worker.abandon();
     else this.#registry.add(worker);
@@ -188,7 +187,7 @@ export class SessionCalls {
 
   /** A result is read in two steps: its types first, so that a wrong column list destroys nothing. */
   async #result(args: Arguments, caller: Caller): Promise<object> {
-    const worker = this.#registry.find(Number(args['pid']));
+    const worker = this.#registry.find(Number(args['pid']), args['cookie']);
     await this.#checkRights(worker, caller);
     if (typeof args['cookie'] === 'string' && args['cookie'] !== worker.order.cookie) {
       throw notAttached(worker.pid, ' (cookie mismatch)');
@@ -203,7 +202,9 @@ export class SessionCalls {
     if (worker.error !== undefined) {
       throw new WorkerFailure(worker, worker.error, () => this.#registry.drop(worker));
     }
-    return args['step'] === 'take' ? this.#take(worker, args) : this.#describe(worker, caller);
+    return args['step'] === 'take'
+      ? this.#take(worker, args, caller)
+      : this.#describe(worker, caller);
   }
 
   /**
@@ -231,37 +232,60 @@ export class SessionCalls {
     }
   }
 
-  async #describe(worker: Worker, { packetBytes }: Caller): Promise<object> {
+  async #describe(worker: Worker, caller: Caller): Promise<object> {
     const { columns, rows, tags } = worker;
     if (columns === undefined) {
-      const direct = { rows: { columns: [arrayLiteral(tags)] }, release: () => Promise.resolve() };
-      return { types: [ANY_TEXT], refusal: NO_ROWS_REFUSAL, ...this.#offer(worker, direct) };
+      const told = { columns: [arrayLiteral(tags)], rowCount: tags.length };
+      const direct = { rows: told, release: () => Promise.resolve() };
+      const offer = await this.#offer(worker, caller, Promise.resolve(direct));
+      return { types: [ANY_TEXT], refusal: NO_ROWS_REFUSAL, ...offer };
     }
-    const direct = await prepareDirectRows(rows, columns.length, packetBytes);
+    const direct = prepareDirectRows(rows, columns.length, caller.packetBytes);
     const types = columns.map(({ oid }) => oid);
-    return { types, refusal: TYPES_REFUSAL, ...(direct && this.#offer(worker, direct)) };
+    return { types, refusal: TYPES_REFUSAL, ...(await this.#offer(worker, caller, direct)) };
   }
 
-  async #take(worker: Worker, args: Arguments): Promise<object> {
+  #take(worker: Worker, args: Arguments, caller: Caller): Promise<object> {
     const { rows, columns = [] } = worker;
     const canUseTable = args['throughTable'] === true;
-    return this.#offer(worker, await prepareRows(this.#login, rows, columns.length, canUseTable));
+    return this.#offer(
+      worker,
+      caller,
+      prepareRows(this.#login, rows, columns.length, canUseTable, caller.abandoned),
+    );
   }
 
-  #offer(worker: Worker, prepared: PreparedRows): object {
-    const receipt = randomUUID();
-    this.#effects.offered({
-      receipt,
-      consume: () => this.#registry.drop(worker),
-      release: () => prepared.release(),
-    });
-    const formats = { ...Object.fromEntries(worker.formats), array_nulls: 'on' };
-    return { receipt, notices: worker.notices, formats, ...prepared.rows };
+  /** Offers what is being prepared, or removes it when nobody waits for it any more. */
+  async #offer(
+    worker: Worker,
+    caller: Caller,
+    preparation: Promise<PreparedRows | undefined>,
+  ): Promise<object> {
+    const offering = (async () => {
+      const prepared = await preparation;
+      if (prepared === undefined) return {};
+      if (caller.abandoned.aborted) await prepared.release();
+      caller.abandoned.throwIfAborted();
+      const receipt = randomUUID();
+      caller.offer({
+        receipt,
+        consume: () => this.#registry.drop(worker),
+        release: () => prepared.release(),
+      });
+      const formats = { ...Object.fromEntries(worker.formats), array_nulls: 'on' };
+      return { receipt, notices: worker.notices, formats, ...prepared.rows };
+    })();
+    const settled: Promise<void> = offering.then(
+      () => void this.#preparing.delete(settled),
+      () => void this.#preparing.delete(settled),
+    );
+    this.#preparing.add(settled);
+    return offering;
   }
 
   /** The worker of a v2 call: known, allowed, and with the right cookie, in this order. */
   async #find(args: Arguments, caller: Caller): Promise<Worker> {
-    const worker = this.#registry.find(Number(args['pid']));
+    const worker = this.#registry.find(Number(args['pid']), args['cookie']);
     await this.#checkRights(worker, caller);
     if (typeof args['cookie'] === 'string' && args['cookie'] !== worker.order.cookie) {
       throw new BackgroundError('55000', `cookie mismatch for PID ${worker.pid}`, {
@@ -297,7 +321,7 @@ export class SessionCalls {
         String(order.roleOid),
         String(order.queueBytes),
         worker.state,
-        cutText(order.sql, 120, encoding),
+        cutText(worker.sqlPreview, 120, encoding),
         error === undefined ? null : abbreviate(error.message, 512, encoding),
         'f', // a result that was consumed has no row any more
       ]);

@@ -15,7 +15,7 @@ const READ_ALL = `SELECT s.name, s.setting FROM pg_catalog.pg_show_all_settings(
  * and the client's encoding, for a worker speaks the database's.
  */
 const NOT_INHERITED =
-  /^(transaction_.*|role|session_authorization|seed|is_superuser|client_encoding)$/;
+  /^(transaction_(isolation|read_only|deferrable)|role|session_authorization|seed|is_superuser|client_encoding)$/;
 
 /** Reads a connection's own settings, and makes it speak the database's encoding. */
 export async function readBaseline(connection: BackendConnection): Promise<SettingValues> {
@@ -33,6 +33,9 @@ export function settingsToReplay(
 ): [string, DatabaseText][] {
   // Values travel as text: below 1, floating-point numbers would lose digits on their way.
   if (Number(session['extra_float_digits']) < 1) session = { ...session, extra_float_digits: '1' };
+  // In other styles a time zone is an abbreviation, which may mean another zone to the reader.
+  const order = /, (\w+)$/.exec(String(session['DateStyle']))?.[1];
+  if (order !== undefined) session = { ...session, DateStyle: `ISO, ${order}` };
   return Object.entries(session).filter(
     (entry): entry is [string, DatabaseText] =>
       typeof entry[1] === 'string' &&

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { binaryColumns, literalColumns } from './column-chunks.ts';
 import { BackgroundError, ServerError } from './errors.ts';
 import type { Login, PooledConnection } from './login.ts';
@@ -11,8 +11,9 @@ const MAX_PACKET_BYTES = 4 * 1024 * 1024;
 const DIRECT_PACKETS = 4;
 
 /** How rows reach the function that returns them. */
-export type RowTransfer =
-  { readonly columns: readonly string[] } | { readonly transfer: string; readonly chunks: number };
+export type RowTransfer = { readonly rowCount: number } & (
+  { readonly columns: readonly string[] } | { readonly transfer: string; readonly chunks: number }
+);
 
 /** Rows that are ready for the function, and what is to be done when it is through with them. */
 export interface PreparedRows {
@@ -39,8 +40,9 @@ export async function prepareRows(
   rows: RowSpool,
   columnCount: number,
   canUseTable: boolean,
+  abandoned: AbortSignal,
 ): Promise<PreparedRows> {
-  const stored = canUseTable ? await storeRows(login, rows, columnCount) : undefined;
+  const stored = canUseTable ? await storeRows(login, rows, columnCount, abandoned) : undefined;
   if (stored !== undefined) return stored;
   if (rows.bytes > MAX_PACKET_BYTES) {
     throw new BackgroundError('54000', 'result is too large to be read here', {
@@ -53,44 +55,63 @@ export async function prepareRows(
 
 async function tellRows(rows: RowSpool, columnCount: number): Promise<PreparedRows> {
   const columns = await literalColumns(rows.read(), columnCount);
-  return { rows: { columns }, release: () => Promise.resolve() };
+  return { rows: { columns, rowCount: rows.rowCount }, release: () => Promise.resolve() };
 }
 
-/** Stores rows under a key of their own; undefined when the login's role may not. */
+/** Errors that mean that this role, in this database, cannot use the table: packets still can be. */
+const NO_TABLE = new Set(['42501', '3F000', '42883', '42P01', '25006']);
+
+/** Settings of the role or the database that must not disturb the writer. */
+const WRITER_SETTINGS = `SELECT ${[
+  ['default_transaction_read_only', 'off'],
+  ['statement_timeout', '0'],
+  ['lock_timeout', '0'],
+  ['idle_session_timeout', '0'],
+]
+  .map(([name, value]) => `pg_catalog.set_config('${name}', '${value}', false)`)
+  .join(', ')}`;
+
+/** Stores rows under a key of their own; undefined when the login's role cannot. */
 async function storeRows(
   login: Login,
   rows: RowSpool,
   columnCount: number,
+  abandoned: AbortSignal,
 ): Promise<PreparedRows | undefined> {
   const pooled = await login.borrow();
   const { connection } = pooled;
   const key = randomUUID();
+  // Held as long as this connection lives: rows whose writer's lock is free are garbage.
+  const writerLock = randomBytes(8).readBigInt64BE().toString();
   let chunks = 0;
   try {
+    await connection.query(WRITER_SETTINGS);
     if (login.takesFirstPurge()) await connection.query('SELECT pgbackground.transfer_drop(NULL)');
-    await connection.prepare('put', 'SELECT pgbackground.transfer_put($1, $2, $3, $4)');
+    await connection.query(`SELECT pg_catalog.pg_advisory_lock(${writerLock})`);
+    await connection.prepare('put', 'SELECT pgbackground.transfer_put($1, $2, $3, $4, $5)');
     await connection.executeMany('put', columnsOf());
   } catch (error) {
     await login.retire(pooled);
-    if (error instanceof ServerError && error.fields.code === '42501') return undefined;
+    if (error instanceof ServerError && NO_TABLE.has(error.fields.code)) return undefined;
     throw error;
   }
   return {
-    rows: { transfer: key, chunks },
+    rows: { transfer: key, chunks, rowCount: rows.rowCount },
     release: () => release(login, pooled, key),
   };
 
   async function* columnsOf(): AsyncGenerator<(string | Buffer)[]> {
     for await (const chunk of binaryColumns(rows.read(), columnCount)) {
+      abandoned.throwIfAborted();
       chunks++;
       for (const [column, values] of chunk.columns.entries()) {
-        yield [key, String(chunks), String(column + 1), values];
+        yield [key, String(chunks), String(column + 1), values, writerLock];
       }
     }
   }
 }
 
-/** The writer stays connected until the rows were read: rows of a writer that is gone are garbage. */
+/** DISCARD ALL gives the writer's lock back. */
 async function release(login: Login, pooled: PooledConnection, key: string): Promise<void> {
   try {
     await pooled.connection.query(`SELECT pgbackground.transfer_drop('${key}')`);

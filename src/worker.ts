@@ -46,6 +46,19 @@ export interface Progress {
 
 const TERMINATED = 'terminating background worker "pg_background" due to administrator command';
 
+/** More of the SQL than a list shows, for it may be cut inside a character. */
+const PREVIEW_BYTES = 256;
+
+/** Rows beyond this are kept in a file, however large the queue was made. */
+const MAX_MEMORY_BYTES = 1024 * 1024;
+
+/** Notices are kept in memory. */
+const MAX_NOTICE_BYTES = 16 * 1024 * 1024;
+
+const TOO_MANY_NOTICES = new BackgroundError('53400', 'background worker raised too many notices', {
+  detail: `The limit is ${MAX_NOTICE_BYTES} bytes.`,
+});
+
 /** SQL that may leave something in its session that DISCARD ALL does not remove, or that hides what it does. */
 const LEAVES_TRACES = /\b(set|set_config|load|call|do|dblink\w*|create\s+temp|lo_\w+)\b/i;
 
@@ -58,7 +71,9 @@ const LEAVES_TRACES = /\b(set|set_config|load|call|do|dblink\w*|create\s+temp|lo
  * the connection went back to the pool or was closed. Nothing changes after that.
  */
 export class Worker {
-  readonly order: WorkerOrder;
+  order: WorkerOrder;
+  /** The beginning of the SQL, for lists. */
+  readonly sqlPreview: DatabaseText;
   readonly launchedAt = new Date();
   /** Settles, never fails, when the worker has reached one of its last three states. */
   readonly ended: Promise<void>;
@@ -79,15 +94,17 @@ export class Worker {
   #isWanted = true;
   #wasCanceled = false;
   #wasTimedOut = false;
-  #spoolFailure: Error | undefined;
+  #ownFailure: Error | undefined;
   #hasRows = false;
+  #noticeBytes = 0;
   #settleEnded: () => void = () => {};
   #released: Promise<void> = Promise.resolve();
 
   constructor(login: Login, order: WorkerOrder, budget: SpoolBudget) {
     this.#login = login;
     this.order = order;
-    this.rows = new RowSpool(order.queueBytes, budget);
+    this.sqlPreview = order.sql.slice(0, PREVIEW_BYTES);
+    this.rows = new RowSpool(Math.min(order.queueBytes, MAX_MEMORY_BYTES), budget);
     this.#isWanted = !order.isSubmitted;
     this.ended = new Promise((resolve) => (this.#settleEnded = resolve));
   }
@@ -160,7 +177,7 @@ export class Worker {
     if (this.hasEnded) return;
     this.#wasCanceled = true;
     const link = await this.#login.controlLink();
-    if (!this.hasEnded) await link.terminate(this.#pid);
+    await link.terminate(this.#pid, () => !this.hasEnded);
   }
 
   /** Cancels the statement, then terminates the worker when it still runs after the grace. */
@@ -207,6 +224,14 @@ export class Worker {
         : undefined;
     let failure: unknown;
     try {
+      if (this.order.settings['standard_conforming_strings'] === 'off' && sql.includes('\\')) {
+        // A backslash means something else to the server then than to the parser that vets.
+        throw new BackgroundError(
+          '0A000',
+          'SQL with backslashes cannot run in pg_background while standard_conforming_strings is off',
+          { hint: 'SET standard_conforming_strings = on.' },
+        );
+      }
       if (!(await vetAnyWorkerSql(sql))) {
         // Unvetted text never runs. The server says what is wrong with it.
         await connection.parseOnly(Buffer.from(sql, 'latin1'));
@@ -231,9 +256,15 @@ export class Worker {
         this.#dropRows();
         this.columns = decodeRowDescription(frame);
         this.#hasRows = true;
+        if (this.columns.some(({ isBinary }) => isBinary)) {
+          this.#fail(
+            connection,
+            new BackgroundError('0A000', 'binary cursors are not supported in pg_background'),
+          );
+        }
         break;
       case MessageType.dataRow:
-        if (this.#isWanted && this.#spoolFailure === undefined) this.#keep(connection, frame);
+        if (this.#isWanted && this.#ownFailure === undefined) this.#keep(connection, frame);
         break;
       case MessageType.commandComplete:
         this.tags.push(decodeCommandTag(frame));
@@ -242,7 +273,10 @@ export class Worker {
         break;
       case MessageType.noticeResponse: {
         const notice = decodeReport(frame);
-        if (this.#isWanted && notice.code !== CALLBACK_SQLSTATE) this.notices.push(notice);
+        if (!this.#isWanted || notice.code === CALLBACK_SQLSTATE) break;
+        this.#noticeBytes += frame.length;
+        if (this.#noticeBytes <= MAX_NOTICE_BYTES) this.notices.push(notice);
+        else this.#fail(connection, TOO_MANY_NOTICES);
         break;
       }
       case MessageType.parameterStatus: {
@@ -263,10 +297,16 @@ export class Worker {
         void written.finally(() => connection.resume());
       }
     } catch (error) {
-      this.#spoolFailure = error as Error;
-      this.rows.reset();
-      void connection.cancel();
+      this.#fail(connection, error as Error);
     }
+  }
+
+  /** Ends the job for a reason of ours. */
+  #fail(connection: BackendConnection, reason: Error): void {
+    if (this.#ownFailure !== undefined) return;
+    this.#ownFailure = reason;
+    this.rows.reset();
+    void connection.cancel();
   }
 
   #dropRows(): void {
@@ -276,7 +316,7 @@ export class Worker {
 
   async #finish(pooled: PooledConnection, failure: unknown): Promise<void> {
     const wasLost = pooled.connection.isClosed;
-    const error = this.#spoolFailure ?? failure;
+    const error = this.#ownFailure ?? failure;
     if (error !== undefined) {
       this.rows.reset();
       this.error = this.#describe(error, wasLost);
@@ -293,9 +333,11 @@ export class Worker {
       !wasLost &&
       !this.#wasCanceled &&
       !this.#wasTimedOut &&
-      !this.#spoolFailure &&
+      !this.#ownFailure &&
       this.order.role === undefined &&
       !LEAVES_TRACES.test(this.order.sql);
+    // A handle may be kept for long: what is not needed any more need not be kept with it.
+    this.order = { ...this.order, sql: '', settings: {} };
     this.#settleEnded();
     await (isReusable ? this.#login.giveBack(pooled) : this.#login.retire(pooled));
   }

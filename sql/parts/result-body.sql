@@ -13,6 +13,10 @@ description := pgbackground.call(verb, pg_catalog.json_build_object('step', 'des
   RETURN QUERY EXECUTE pgbackground.rows_query(types, (reply OPERATOR(pg_catalog.->>) 'transfer') IS NOT NULL)
     USING ARRAY(SELECT c.vals FROM pg_catalog.json_array_elements_text(reply OPERATOR(pg_catalog.->) 'columns') WITH ORDINALITY AS c(vals, n) ORDER BY c.n),
           (reply OPERATOR(pg_catalog.->>) 'chunks')::integer, (reply OPERATOR(pg_catalog.->>) 'transfer')::pg_catalog.uuid;
+  GET DIAGNOSTICS row_count = ROW_COUNT;
+  IF row_count OPERATOR(pg_catalog.<>) (reply OPERATOR(pg_catalog.->>) 'rowCount')::bigint THEN
+    RAISE EXCEPTION USING ERRCODE = 'internal_error', MESSAGE = 'rows of a background worker were lost on their way';
+  END IF;
   PERFORM pgbackground.use_formats(formats);
   -- Only now is the result consumed: an error on the way here has destroyed nothing.
   RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('F ', reply OPERATOR(pg_catalog.->>) 'receipt');

@@ -6,3 +6,4 @@ may_be_shorter CONSTANT boolean := false;
   description pg_catalog.json;
   reply       pg_catalog.json;
   formats     pg_catalog.json;
+  row_count   bigint;

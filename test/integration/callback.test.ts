@@ -174,7 +174,7 @@ describe('the callback channel', () => {
     const before = proxy.log.length;
     await client.query(`CREATE FUNCTION signed() RETURNS text LANGUAGE plpgsql AS $$
       BEGIN
-        RETURN pgbackground.sign(pgbackground.armor(json_build_object('verb', 'pg_background_stats_v2', 'arguments', '{}'::json)));
+        RETURN pgbackground.sign(concat('- ', pgbackground.armor(json_build_object('verb', 'pg_background_stats_v2', 'arguments', '{}'::json))));
       END $$`);
     const request = await client.value('SELECT signed()');
     const play = `DO $$ BEGIN RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = '${String(request)}'; END $$`;
@@ -187,6 +187,72 @@ describe('the callback channel', () => {
       return Promise.resolve();
     });
     await client.query('DROP FUNCTION signed()');
+  });
+
+  it('stands a flood of forged requests, and answers the next call', async () => {
+    const guest = await proxy.connect({ user: 'guest' });
+    const before = process.memoryUsage().rss;
+    await guest.query(`DO $$
+      BEGIN
+        FOR i IN 1..2000 LOOP
+          RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = concat('R v1,free,', gen_random_uuid(), ',', pg_backend_pid(), ',', i,
+            ',67756573,1,ttttttttttttttt,', current_setting('pgbg_proxy.session'), ' ',
+            CASE WHEN i % 2 = 0 THEN '-' ELSE concat(repeat('A', 16), ',', repeat('0', 64), ',0') END,
+            ' ', repeat('A', 100000), ' ', repeat('0', 64));
+        END LOOP;
+      END $$`);
+    expect(process.memoryUsage().rss - before).to.be.below(256 * 1024 * 1024);
+    expect(await guest.value('SELECT 1')).to.equal(1);
+    expect(await client.rows(callOnce)).to.have.length(1);
+  });
+
+  it('is not held up by a session that does not read', async () => {
+    const slow = await RawClient.login(proxy.port, {
+      user: 'postgres',
+      database: proxy.database.name,
+    });
+    slow.socket.pause();
+    slow.socket.write(
+      serialize.query(
+        `SELECT repeat('x', 5000), pg_background_detach(pg_background_launch('SELECT 1')) FROM generate_series(1, 20000)`,
+      ),
+    );
+    const observer = await proxy.database.direct();
+    await eventually(async () => {
+      const { rows } = await observer.query(
+        `SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query ~ '^SELECT repeat' AND wait_event IS NOT NULL`,
+      );
+      expect(rows).to.have.length(1);
+    });
+    for (let i = 0; i < 20; i++) expect(await client.rows(callOnce)).to.have.length(1);
+    slow.socket.destroy();
+    await observer.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query ~ '^SELECT repeat'`,
+    );
+  });
+
+  it('serves no superuser where a lesser role could sign in his name', async () => {
+    const other = await TestProxy.start();
+    const admin = await other.connect();
+    await admin.query(
+      `CREATE ROLE dbo LOGIN; GRANT CREATE ON DATABASE ${other.database.name} TO dbo; CREATE SCHEMA dbo AUTHORIZATION dbo`,
+    );
+    const dbo = await other.connect({ user: 'dbo' });
+    await dbo.query('CREATE EXTENSION pg_background SCHEMA dbo');
+    expect(
+      await dbo.rows(
+        `SELECT * FROM dbo.pg_background_result(dbo.pg_background_launch('SELECT 1')) AS (n int)`,
+      ),
+    ).to.deep.equal([[1]]);
+    const error = await admin.error(`SELECT dbo.pg_background_launch('SELECT 1')`);
+    expect(error).to.include({
+      code: '42501',
+      message: 'pg_background is not trusted for superusers in this database',
+    });
+    await dbo.query('DROP EXTENSION pg_background');
+    await admin.query(`DROP OWNED BY dbo; DROP ROLE dbo`);
+    await other.expectNothingLeft();
+    await other.stop();
   });
 
   it('opens no connection before the first call', async () => {

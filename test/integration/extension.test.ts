@@ -114,6 +114,37 @@ describe('CREATE EXTENSION pg_background', () => {
     await client.query('COMMIT');
   });
 
+  it('reads a large result inside the transaction that installs it', async () => {
+    await client.query('BEGIN; CREATE EXTENSION pg_background');
+    const big = `SELECT count(*) FROM pg_background_result(pg_background_launch('SELECT repeat(''x'', 100) FROM generate_series(1, 300)')) AS (t text)`;
+    expect(await client.value(big)).to.equal('300');
+    await client.query('COMMIT');
+  });
+
+  it('works at once when one transaction drops and creates it again', async () => {
+    await client.query('CREATE EXTENSION pg_background');
+    await client.query('BEGIN; DROP EXTENSION pg_background; CREATE EXTENSION pg_background');
+    expect(await works()).to.deep.equal([[1]]);
+    await client.query('COMMIT');
+    expect(await works()).to.deep.equal([[1]]);
+  });
+
+  it('names what is wrong in a database that is a copy of another', async () => {
+    await client.query('CREATE EXTENSION pg_background');
+    await proxy.expectNothingLeft();
+    const copy = await TestProxy.start({}, `TEMPLATE ${proxy.database.name}`);
+    const there = await copy.connect();
+    expect(await there.error(`SELECT pg_background_launch('SELECT 1')`)).to.include({
+      code: '55000',
+      message: 'pg_background was installed for another database or proxy',
+    });
+    await there.query('DROP EXTENSION pg_background; CREATE EXTENSION pg_background');
+    expect(await there.value(`SELECT pg_background_launch('SELECT 1') > 0`)).to.equal(true);
+    await copy.expectNothingLeft();
+    await copy.stop();
+    client = await proxy.connect();
+  });
+
   it('leaves nothing when its transaction rolls back', async () => {
     await client.query('BEGIN; CREATE EXTENSION pg_background');
     await client.query('ROLLBACK');

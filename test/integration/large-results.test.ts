@@ -2,6 +2,7 @@ import { platform } from 'node:os';
 import { expect } from 'chai';
 import pg from 'pg';
 import { createDatabase, type TestDatabase } from '../support/database.ts';
+import { eventually } from '../support/eventually.ts';
 import { ProxyProcess } from '../support/proxy-process.ts';
 import { hasPsql, runPsql } from '../support/psql.ts';
 import { TestProxy } from '../support/proxy.ts';
@@ -139,6 +140,99 @@ describe('the result of a worker', () => {
     await client.query('ROLLBACK');
     await big.expectNothingLeft();
     await big.stop();
+  });
+
+  it('is stored for a role whose transactions are read-only by default', async () => {
+    const client = await proxy.connect();
+    await client.query(
+      `CREATE ROLE reader LOGIN; GRANT pgbackground_executor TO reader; ALTER ROLE reader SET default_transaction_read_only = on`,
+    );
+    const reader = await proxy.connect({ user: 'reader' });
+    expect(
+      await reader.value(
+        `SELECT count(*) FROM pg_background_result(pg_background_launch('SELECT repeat(''x'', 1000) FROM generate_series(1, 3000)')) AS (t text)`,
+      ),
+    ).to.equal('3000');
+    await reader.end();
+    await client.query('DROP ROLE reader');
+  });
+
+  it('is stored where the owner of the extension may not see who the writer is', async () => {
+    const other = await TestProxy.start();
+    const admin = await other.connect();
+    await admin.query(
+      `CREATE ROLE owner1 LOGIN; CREATE ROLE user1 LOGIN; GRANT CREATE ON DATABASE ${other.database.name} TO owner1; CREATE SCHEMA tools AUTHORIZATION owner1; GRANT USAGE ON SCHEMA tools TO user1`,
+    );
+    const owner = await other.connect({ user: 'owner1' });
+    await owner.query(
+      `CREATE EXTENSION pg_background SCHEMA tools; SELECT tools.grant_pg_background_privileges('user1')`,
+    );
+    const user = await other.connect({ user: 'user1' });
+    expect(
+      await user.value(
+        `SELECT count(*) FROM tools.pg_background_result(tools.pg_background_launch('SELECT repeat(''x'', 1000) FROM generate_series(1, 3000)')) AS (t text)`,
+      ),
+    ).to.equal('3000');
+    await owner.query('DROP EXTENSION pg_background');
+    await admin.query('DROP OWNED BY owner1, user1; DROP ROLE owner1; DROP ROLE user1');
+    await other.stop();
+  });
+
+  for (const delayMs of [5, 20, 60, 150, 300]) {
+    it(`leaves nothing behind when its reader vanishes after ${delayMs} ms`, async () => {
+      const big = await proxy.connect();
+      big
+        .query(
+          `SELECT count(*) FROM pg_background_result(pg_background_launch('SELECT repeat(''x'', 30) FROM generate_series(1, 80000)')) AS (t text)`,
+        )
+        .catch(() => {});
+      await new Promise((resolve) => setTimeout(resolve, delayMs));
+      (
+        big as unknown as { connection: { stream: { destroy(): void } } }
+      ).connection.stream.destroy();
+    });
+  }
+
+  it('reaches its reader although another read was cut off before', async () => {
+    const client = await proxy.connect();
+    const slow = await client.rows(
+      `SELECT * FROM pg_background_launch_v2('SELECT pg_sleep(0.3), 1')`,
+    );
+    await client.query(`SET statement_timeout = '50ms'`);
+    await client.error('SELECT * FROM pg_background_result_v2($1, $2) AS (s text, n int)', slow[0]);
+    await client.query('RESET statement_timeout');
+    for (let i = 0; i < 5; i++) {
+      expect(
+        await client.value(
+          `SELECT count(*) FROM pg_background_result(pg_background_launch('SELECT repeat(''x'', 30) FROM generate_series(1, 80000)')) AS (t text)`,
+        ),
+      ).to.equal('80000');
+    }
+    expect(
+      await client.rows(
+        'SELECT * FROM pg_background_result_v2($1, $2) AS (s text, n int)',
+        slow[0],
+      ),
+    ).to.deep.equal([['', 1]]);
+    expect(await client.value('SELECT workers_active FROM pg_background_stats_v2()')).to.equal(0);
+  });
+
+  it('is not waited for when the connection that stores it is lost', async () => {
+    const client = await proxy.connect();
+    const admin = await proxy.database.direct();
+    await admin.query('BEGIN; LOCK TABLE pgbackground.transfer IN EXCLUSIVE MODE');
+    const read = client.error(
+      `SELECT count(*) FROM pg_background_result(pg_background_launch('SELECT repeat(''x'', 30) FROM generate_series(1, 100000)')) AS (t text)`,
+    );
+    const observer = await proxy.database.direct();
+    await eventually(async () => {
+      const { rows } = await observer.query(
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event <> 'advisory'`,
+      );
+      expect(rows).to.have.length(1);
+    });
+    expect((await read).code).to.be.oneOf(['57P01', '08006']);
+    await admin.query('ROLLBACK');
   });
 
   it('keeps NULLs, quotes, backslashes, empty and non-ASCII strings, by table and by packet', async () => {

@@ -106,7 +106,7 @@ describe('a worker', () => {
   });
 
   describe('settings', () => {
-    it('are those of the session, SET LOCAL too', async () => {
+    it('are those of the session, SET LOCAL too, but for the style of dates, which is ISO', async () => {
       await client.query(
         `SET work_mem = '12MB'; SET search_path = pg_catalog, public; SET DateStyle = 'SQL, DMY'; SET application_name = 'my app'`,
       );
@@ -116,7 +116,7 @@ describe('a worker', () => {
           `SELECT current_setting('work_mem'), current_setting('search_path'), current_setting('DateStyle'), current_setting('application_name'), current_setting('statement_timeout')`,
           'a text, b text, c text, d text, e text',
         ),
-      ).to.deep.equal([['12MB', 'pg_catalog, public', 'SQL, DMY', 'my app', '123s']]);
+      ).to.deep.equal([['12MB', 'pg_catalog, public', 'ISO, DMY', 'my app', '123s']]);
       await client.query('COMMIT');
     });
 
@@ -146,6 +146,35 @@ describe('a worker', () => {
         ),
       ).to.deep.equal([['read committed', 'off']]);
       await client.query('COMMIT');
+    });
+
+    it('give times back as they were, whatever zone the SQL sets', async () => {
+      await client.query(`SET DateStyle = 'SQL'; SET TimeZone = 'UTC'`);
+      expect(
+        await client.rows(
+          `SELECT t = TIMESTAMPTZ '2024-01-01 00:00+00' FROM pg_background_result(pg_background_launch($1)) AS (t timestamptz)`,
+          [`SET TimeZone = 'Asia/Kolkata'; SELECT TIMESTAMPTZ '2024-01-01 00:00+00'`],
+        ),
+      ).to.deep.equal([[true]]);
+    });
+
+    it('do not cut digits off floating-point numbers', async () => {
+      await client.query('SET extra_float_digits = 0');
+      expect(
+        await client.value(
+          `SELECT a = pi() FROM pg_background_result(pg_background_launch('SELECT pi()')) AS (a float8)`,
+        ),
+      ).to.equal(true);
+    });
+
+    it('do not let backslashes past the vetting of SQL', async () => {
+      await client.query('SET standard_conforming_strings = off; SET escape_string_warning = off');
+      const error = await client.error(
+        'SELECT * FROM pg_background_result(pg_background_launch($1)) AS (r text)',
+        [`SELECT 'a\\', '; COMMIT; --'`],
+      );
+      expect(error).to.include({ code: '0A000', hint: 'SET standard_conforming_strings = on.' });
+      expect(await run(`SELECT 'no backslash'`, 'r text')).to.deep.equal([['no backslash']]);
     });
 
     it('give dates back as they were, whatever the reader has set', async () => {
@@ -298,6 +327,68 @@ describe('a worker', () => {
           where: undefined,
         },
       ]);
+    });
+
+    it('may tell its progress with its last words', async () => {
+      for (let i = 0; i < 10; i++) {
+        const [handle] = await client.rows(
+          `SELECT * FROM pg_background_launch_v2('SELECT pg_background_progress(${i}, ''${'ä'.repeat(40)}'')')`,
+        );
+        await client.query('SELECT pg_background_wait_v2($1, $2)', handle);
+        // Cut to 63 bytes, not inside a character.
+        expect(
+          await client.rows('SELECT * FROM pg_background_get_progress_v2($1, $2)', handle),
+        ).to.deep.equal([[i, 'ä'.repeat(31)]]);
+        await client.query('SELECT pg_background_detach_v2($1, $2)', handle);
+      }
+    });
+
+    it('may not raise notices without end', async () => {
+      const error = await client.error(
+        'SELECT * FROM pg_background_result(pg_background_launch($1)) AS (r text)',
+        [
+          `DO $$ BEGIN FOR i IN 1..20000 LOOP RAISE NOTICE '%', repeat('x', 1000); END LOOP; END $$`,
+        ],
+      );
+      expect(error).to.include({
+        code: '53400',
+        message: 'background worker raised too many notices',
+      });
+    });
+
+    it('may not fetch from a binary cursor', async () => {
+      const error = await client.error(
+        `SELECT * FROM pg_background_result(pg_background_launch('DECLARE c BINARY CURSOR FOR SELECT 825373492; FETCH c')) AS (a int)`,
+      );
+      expect(error).to.include({
+        code: '0A000',
+        message: 'binary cursors are not supported in pg_background',
+      });
+    });
+
+    it('may be submitted many times, and each handle stays good', async () => {
+      const handles = await client.rows(
+        `SELECT h.pid, h.cookie FROM generate_series(1, 20) g, pg_background_submit_v2(format('INSERT INTO t VALUES (%s)', g)) h`,
+      );
+      for (const handle of handles)
+        await client.query('SELECT pg_background_wait_v2($1, $2)', handle);
+      expect(await client.value('SELECT count(*) FROM t')).to.equal('20');
+      for (const handle of handles)
+        await client.query('SELECT pg_background_detach_v2($1, $2)', handle);
+      expect(await client.value('SELECT workers_active FROM pg_background_stats_v2()')).to.equal(0);
+    });
+
+    it('may be submitted without end, and old handles are forgotten', async () => {
+      for (let i = 0; i < 4; i++) {
+        await client.query(
+          `SELECT pg_background_submit_v2('SELECT 1') FROM generate_series(1, 50)`,
+        );
+      }
+      await eventually(async () => {
+        expect(
+          await client.value('SELECT workers_active FROM pg_background_stats_v2()'),
+        ).to.be.at.most(100);
+      });
     });
 
     it('may launch workers itself, and tell its progress', async () => {

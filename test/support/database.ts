@@ -10,6 +10,8 @@ export interface TestDatabase {
   readonly port: number;
   /** A connection that goes around the proxy; closed by drop(). */
   direct(user?: string): Promise<pg.Client>;
+  /** Closes the connections that go around the proxy. */
+  disconnect(): Promise<void>;
   drop(): Promise<void>;
 }
 
@@ -20,6 +22,9 @@ export async function createDatabase(options = ''): Promise<TestDatabase> {
   await admin.connect();
   await admin.query(`CREATE DATABASE ${name} ${options}`);
   const clients: pg.Client[] = [];
+  const disconnect = async () => {
+    await Promise.all(clients.splice(0).map((client) => client.end()));
+  };
   return {
     name,
     host,
@@ -36,8 +41,9 @@ export async function createDatabase(options = ''): Promise<TestDatabase> {
       clients.push(client);
       return client;
     },
+    disconnect,
     async drop() {
-      await Promise.all(clients.map((client) => client.end()));
+      await disconnect();
       await admin.query(`DROP DATABASE ${name} WITH (FORCE)`);
       await admin.end();
     },

@@ -28,7 +28,6 @@ export class TestProxy {
   readonly log: string[];
   readonly #server: ProxyServer;
   readonly #clients = new Set<pg.Client>();
-  #observer: pg.Client | undefined;
 
   private constructor(
     database: TestDatabase,
@@ -110,8 +109,7 @@ export class TestProxy {
   /** Fails when anything of a session is left at the server after its clients are gone. */
   async expectNothingLeft(): Promise<void> {
     await this.disconnectAll();
-    this.#observer ??= await this.database.direct();
-    const admin = this.#observer;
+    const admin = await this.database.direct();
     await eventually(async () => {
       const { rows } = await admin.query<{ application_name: string; query: string }>(
         `SELECT application_name, query FROM pg_stat_activity
@@ -129,6 +127,7 @@ export class TestProxy {
       );
       expect(transfers.rows, 'rows of results that are left').to.deep.equal([{ count: 0 }]);
     }
+    await this.database.disconnect();
   }
 
   async stop(): Promise<void> {

@@ -16,12 +16,15 @@ const context =
   'v1,free,0c0ffee0-0000-4000-8000-000000000001,4711,1700000000000001,c3a9,10,tttt,token';
 const nonce = 'AAAABBBBCCCCDDDD';
 const seed = Buffer.from(Array.from({ length: 32 }, (_value, at) => at));
+const header = `${nonce},${seed.toString('hex')},1`;
 
 describe('parseCallback', () => {
   it('reads a signed request', () => {
-    expect(parseCallback(`R ${context} cGF5bG9hZA== beef`)).to.deep.equal({
+    expect(parseCallback(`R ${context} ${header} cGF5bG9hZA== beef`)).to.deep.equal({
       kind: 'request',
+      replyTo: { nonce, seed, isWide: true },
       payload: 'cGF5bG9hZA==',
+      signed: `${header} cGF5bG9hZA==`,
       mac: 'beef',
       context: {
         text: context,
@@ -37,15 +40,31 @@ describe('parseCallback', () => {
     });
   });
 
+  it('reads a request that nobody waits for', () => {
+    expect(parseCallback(`R ${context} - cGF5 beef`)).to.include({
+      replyTo: undefined,
+      signed: '- cGF5',
+    });
+  });
+
+  it('reads that wide packets cannot be read', () => {
+    const narrow = header.replace(/1$/, '0');
+    expect(parseCallback(`R ${context} ${narrow} cGF5 beef`)).to.have.nested.property(
+      'replyTo.isWide',
+      false,
+    );
+  });
+
   it('reads a request that a bound role has signed', () => {
-    const text = `R ${context.replace('free', 'bound')} cGF5 beef`;
+    const text = `R ${context.replace('free', 'bound')} ${header} cGF5 beef`;
     expect(parseCallback(text)).to.have.nested.property('context.kind', 'bound');
   });
 
   it('reads the request of an installing block', () => {
-    expect(parseCallback('I grant.token cGF5')).to.deep.equal({
+    expect(parseCallback(`I grant.token ${header} cGF5`)).to.deep.equal({
       kind: 'install',
       grantToken: 'grant.token',
+      replyTo: { nonce, seed, isWide: true },
       payload: 'cGF5',
     });
   });
@@ -88,13 +107,21 @@ describe('parseCallback', () => {
   const strangers: Readonly<Record<string, string>> = {
     'an empty text': '',
     'an unknown letter': 'X a b c',
-    'a request without MAC': `R ${context} cGF5`,
-    'a request with a fourth part': `R ${context} cGF5 beef more`,
-    'a context of another version': `R ${context.replace('v1', 'v2')} cGF5 beef`,
-    'a context of an unknown kind': `R ${context.replace('free', '')} cGF5 beef`,
-    'a context with a part too many': `R ${context},more cGF5 beef`,
-    'a context with a part too few': `R ${context.replace(',token', '')} cGF5 beef`,
-    'an install request without payload': 'I grant.token',
+    'a request without MAC': `R ${context} ${header} cGF5`,
+    'a request with a fifth part': `R ${context} ${header} cGF5 beef more`,
+    'a request with more parts than are read': `R ${context} ${header} cGF5 beef${' '.repeat(100)}`,
+    'a context of another version': `R ${context.replace('v1', 'v2')} ${header} cGF5 beef`,
+    'a context of an unknown kind': `R ${context.replace('free', '')} ${header} cGF5 beef`,
+    'a context with a part too many': `R ${context},more ${header} cGF5 beef`,
+    'a context with a part too few': `R ${context.replace(',token', '')} ${header} cGF5 beef`,
+    'a nonce of another length': `R ${context} ${header.slice(1)} cGF5 beef`,
+    'a nonce with a colon': `R ${context} ${header.replace('A', ':')} cGF5 beef`,
+    'a seed that is too short': `R ${context} ${nonce},00,1 cGF5 beef`,
+    'a seed that is not hexadecimal': `R ${context} ${nonce},${'x'.repeat(64)},1 cGF5 beef`,
+    'a header that says neither wide nor narrow': `R ${context} ${header.replace(/1$/, '2')} cGF5 beef`,
+    'an empty header': `R ${context}  cGF5 beef`,
+    'an install request that nobody waits for': 'I grant.token - cGF5',
+    'an install request without payload': `I grant.token ${header}`,
     'a tag message without tag': 'T grant.token',
     'an acknowledgement without number': `A ${nonce}`,
     'a received message with two parts': 'F some key',
@@ -109,46 +136,18 @@ describe('parseCallback', () => {
 });
 
 describe('openPayload', () => {
-  const whole = {
-    verb: 'pg_background_launch',
-    nonce,
-    seed: seed.toString('hex'),
-    wide: true,
-    arguments: { sql: 'SELECT 1' },
-  };
-
+  const whole = { verb: 'pg_background_launch', arguments: { sql: 'SELECT 1' } };
   function open(json: unknown) {
     return openPayload(Buffer.from(JSON.stringify(json), 'latin1').toString('base64'));
   }
 
-  it('gives verb, nonce, seed, width and arguments', () => {
-    expect(open(whole)).to.deep.equal({ ...whole, seed });
-  });
-
-  it('gives a one-way request neither nonce nor seed', () => {
-    expect(open({ verb: 'pg_background_progress', arguments: {} })).to.deep.equal({
-      verb: 'pg_background_progress',
-      nonce: undefined,
-      seed: undefined,
-      wide: false,
-      arguments: {},
-    });
-  });
-
-  it('takes a request without seed for one-way, even with a nonce', () => {
-    expect(open({ ...whole, seed: undefined })).to.deep.include({
-      nonce: undefined,
-      seed: undefined,
-    });
+  it('gives verb and arguments, and nothing else', () => {
+    expect(open({ ...whole, more: 1 })).to.deep.equal(whole);
   });
 
   it('gives arguments as the bytes of the database, one character each', () => {
     const payload = Buffer.from('{"verb":"x","arguments":{"sql":"\xc3\xa9"}}', 'latin1');
     expect(openPayload(payload.toString('base64'))?.arguments).to.deep.equal({ sql: '\xc3\xa9' });
-  });
-
-  it('takes anything but true for narrow', () => {
-    expect(open({ ...whole, wide: 'yes' })?.wide).to.equal(false);
   });
 
   const malformed: Readonly<Record<string, unknown>> = {
@@ -158,10 +157,6 @@ describe('openPayload', () => {
     'a verb that is no text': { ...whole, verb: 1 },
     'no arguments': { ...whole, arguments: undefined },
     'arguments that are null': { ...whole, arguments: null },
-    'a nonce of another length': { ...whole, nonce: 'AAAA' },
-    'a nonce with a colon': { ...whole, nonce: 'AAAABBBBCCCCDDD:' },
-    'a seed that is too short': { ...whole, seed: '00' },
-    'a seed that is not hexadecimal': { ...whole, seed: 'x'.repeat(64) },
   };
   for (const [what, json] of Object.entries(malformed)) {
     it(`gives undefined for ${what}`, () => {

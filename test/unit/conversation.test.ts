@@ -11,7 +11,7 @@ const nonce = 'AAAABBBBCCCCDDDD';
 const seed = Buffer.alloc(32, 7);
 
 function converse(wide = false): Conversation {
-  return new Conversation(nonce, seed, wide);
+  return new Conversation({ nonce, seed, isWide: wide });
 }
 
 /** What a function reads in a packet of one hash at most: whether more follow, and the piece. */

@@ -164,16 +164,16 @@ describe('decodeRowDescription', () => {
   it('gives type and typmod of each column', () => {
     const frame = message('T', int16(2), column('id', 23, -1), column('price', 1700, 655366));
     expect(decodeRowDescription(frame)).to.deep.equal([
-      { oid: 23, typmod: -1 },
-      { oid: 1700, typmod: 655366 },
+      { oid: 23, typmod: -1, isBinary: false },
+      { oid: 1700, typmod: 655366, isBinary: false },
     ]);
   });
 
   it('reads columns without names', () => {
     const frame = message('T', int16(2), column('', 25, -1), column('', 23, 5));
     expect(decodeRowDescription(frame)).to.deep.equal([
-      { oid: 25, typmod: -1 },
-      { oid: 23, typmod: 5 },
+      { oid: 25, typmod: -1, isBinary: false },
+      { oid: 23, typmod: 5, isBinary: false },
     ]);
   });
 
