@@ -153,8 +153,9 @@ describe('the result of a worker', () => {
         `SELECT count(*) FROM pg_background_result(pg_background_launch('SELECT repeat(''x'', 1000) FROM generate_series(1, 3000)')) AS (t text)`,
       ),
     ).to.equal('3000');
-    await reader.end();
-    await client.query('DROP ROLE reader');
+    // What is removed behind the result is removed in the name of its reader.
+    await proxy.expectNothingLeft();
+    await (await proxy.connect()).query('DROP ROLE reader');
   });
 
   it('is stored where the owner of the extension may not see who the writer is', async () => {
