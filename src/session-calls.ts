@@ -27,7 +27,7 @@ export class WorkerFailure extends Error {
     this.consume = consume;
     this.error = error;
     this.pid = worker.pid;
-    this.notices = worker.notices;
+    this.notices = worker.output.notices;
   }
 }
 
@@ -233,7 +233,7 @@ export class SessionCalls {
   }
 
   async #describe(worker: Worker, caller: Caller): Promise<object> {
-    const { columns, rows, tags } = worker;
+    const { columns, rows, tags } = worker.output;
     if (columns === undefined) {
       const told = { columns: [arrayLiteral(tags)], rowCount: tags.length };
       const direct = { rows: told, release: () => Promise.resolve() };
@@ -246,7 +246,7 @@ export class SessionCalls {
   }
 
   #take(worker: Worker, args: Arguments, caller: Caller): Promise<object> {
-    const { rows, columns = [] } = worker;
+    const { rows, columns = [] } = worker.output;
     const canUseTable = args['throughTable'] === true;
     return this.#offer(
       worker,
@@ -272,8 +272,8 @@ export class SessionCalls {
         consume: () => this.#registry.drop(worker),
         release: () => prepared.release(),
       });
-      const formats = { ...Object.fromEntries(worker.formats), array_nulls: 'on' };
-      return { receipt, notices: worker.notices, formats, ...prepared.rows };
+      const formats = { ...Object.fromEntries(worker.output.formats), array_nulls: 'on' };
+      return { receipt, notices: worker.output.notices, formats, ...prepared.rows };
     })();
     const settled: Promise<void> = offering.then(
       () => void this.#preparing.delete(settled),

@@ -6,18 +6,11 @@ import {
   type DatabaseText,
   type ReportFields,
 } from './errors.ts';
-import { CALLBACK_SQLSTATE } from './callback.ts';
 import type { Login, PooledConnection } from './login.ts';
-import {
-  decodeCommandTag,
-  decodeReport,
-  decodeRowDescription,
-  MessageType,
-  type ColumnType,
-} from './messages.ts';
-import { RowSpool, type SpoolBudget } from './row-spool.ts';
+import type { SpoolBudget } from './row-spool.ts';
 import { replay, settingsToReplay } from './session-settings.ts';
 import { vetAnyWorkerSql } from './sql-vetting.ts';
+import { WorkerOutput } from './worker-output.ts';
 
 /** What list_v2 shows. `stopped` is a good end. */
 export type WorkerState = 'starting' | 'running' | 'stopped' | 'canceled' | 'error';
@@ -49,16 +42,6 @@ const TERMINATED = 'terminating background worker "pg_background" due to adminis
 /** More of the SQL than a list shows, for it may be cut inside a character. */
 const PREVIEW_BYTES = 256;
 
-/** Rows beyond this are kept in a file, however large the queue was made. */
-const MAX_MEMORY_BYTES = 1024 * 1024;
-
-/** Notices are kept in memory. */
-const MAX_NOTICE_BYTES = 16 * 1024 * 1024;
-
-const TOO_MANY_NOTICES = new BackgroundError('53400', 'background worker raised too many notices', {
-  detail: `The limit is ${MAX_NOTICE_BYTES} bytes.`,
-});
-
 /** SQL that may leave something in its session that DISCARD ALL does not remove, or that hides what it does. */
 const LEAVES_TRACES = /\b(set|set_config|load|call|do|dblink\w*|create\s+temp|lo_\w+)\b/i;
 
@@ -77,13 +60,7 @@ export class Worker {
   readonly launchedAt = new Date();
   /** Settles, never fails, when the worker has reached one of its last three states. */
   readonly ended: Promise<void>;
-  /** Types of the last statement's rows; undefined when it returned none. */
-  columns: readonly ColumnType[] | undefined;
-  readonly tags: DatabaseText[] = [];
-  readonly notices: ReportFields[] = [];
-  readonly rows: RowSpool;
-  /** Settings that shape values as text, as the worker's session had them at its end. */
-  readonly formats = new Map<string, string>();
+  readonly output: WorkerOutput;
   progress: Progress | undefined;
   error: ReportFields | undefined;
   endedAt: Date | undefined;
@@ -91,12 +68,8 @@ export class Worker {
   #pooled: PooledConnection | undefined;
   #state: WorkerState = 'starting';
   #pid = 0;
-  #isWanted = true;
   #wasCanceled = false;
   #wasTimedOut = false;
-  #ownFailure: Error | undefined;
-  #hasRows = false;
-  #noticeBytes = 0;
   #settleEnded: () => void = () => {};
   #released: Promise<void> = Promise.resolve();
 
@@ -104,8 +77,7 @@ export class Worker {
     this.#login = login;
     this.order = order;
     this.sqlPreview = order.sql.slice(0, PREVIEW_BYTES);
-    this.rows = new RowSpool(Math.min(order.queueBytes, MAX_MEMORY_BYTES), budget);
-    this.#isWanted = !order.isSubmitted;
+    this.output = new WorkerOutput(order.queueBytes, !order.isSubmitted, order.settings, budget);
     this.ended = new Promise((resolve) => (this.#settleEnded = resolve));
   }
 
@@ -158,18 +130,13 @@ export class Worker {
     }
     this.#pooled = pooled;
     this.#pid = pooled.connection.pid;
-    for (const name of ['DateStyle', 'IntervalStyle', 'lc_monetary']) {
-      const value = settings[name];
-      if (typeof value === 'string') this.formats.set(name, value);
-    }
     this.#state = 'running';
     this.#released = this.#run(pooled, sql);
   }
 
   /** Output is for nobody any more: what there is goes, what comes is discarded. The SQL goes on. */
-  async abandon(): Promise<void> {
-    this.#isWanted = false;
-    await this.rows.close();
+  abandon(): Promise<void> {
+    return this.output.discard();
   }
 
   /** Terminates the worker. Settles when the server was told, not when the worker has ended. */
@@ -251,74 +218,20 @@ export class Worker {
   }
 
   #collect(connection: BackendConnection, type: number, frame: Buffer): void {
-    switch (type) {
-      case MessageType.rowDescription:
-        this.#dropRows();
-        this.columns = decodeRowDescription(frame);
-        this.#hasRows = true;
-        if (this.columns.some(({ isBinary }) => isBinary)) {
-          this.#fail(
-            connection,
-            new BackgroundError('0A000', 'binary cursors are not supported in pg_background'),
-          );
-        }
-        break;
-      case MessageType.dataRow:
-        if (this.#isWanted && this.#ownFailure === undefined) this.#keep(connection, frame);
-        break;
-      case MessageType.commandComplete:
-        this.tags.push(decodeCommandTag(frame));
-        if (!this.#hasRows) this.#dropRows();
-        this.#hasRows = false;
-        break;
-      case MessageType.noticeResponse: {
-        const notice = decodeReport(frame);
-        if (!this.#isWanted || notice.code === CALLBACK_SQLSTATE) break;
-        this.#noticeBytes += frame.length;
-        if (this.#noticeBytes <= MAX_NOTICE_BYTES) this.notices.push(notice);
-        else this.#fail(connection, TOO_MANY_NOTICES);
-        break;
-      }
-      case MessageType.parameterStatus: {
-        const [name = '', value = ''] = frame.toString('latin1', 5, frame.length - 1).split('\0');
-        if (this.formats.has(name)) this.formats.set(name, value);
-        break;
-      }
-      default:
-        break;
+    const hadFailed = this.output.failure !== undefined;
+    const kept = this.output.take(type, frame);
+    if (kept !== undefined) {
+      connection.pause();
+      void kept.finally(() => connection.resume());
     }
-  }
-
-  #keep(connection: BackendConnection, frame: Buffer): void {
-    try {
-      const written = this.rows.add(frame);
-      if (written !== undefined) {
-        connection.pause();
-        void written.finally(() => connection.resume());
-      }
-    } catch (error) {
-      this.#fail(connection, error as Error);
-    }
-  }
-
-  /** Ends the job for a reason of ours. */
-  #fail(connection: BackendConnection, reason: Error): void {
-    if (this.#ownFailure !== undefined) return;
-    this.#ownFailure = reason;
-    this.rows.reset();
-    void connection.cancel();
-  }
-
-  #dropRows(): void {
-    this.columns = undefined;
-    this.rows.reset();
+    if (this.output.failure !== undefined && !hadFailed) void connection.cancel();
   }
 
   async #finish(pooled: PooledConnection, failure: unknown): Promise<void> {
     const wasLost = pooled.connection.isClosed;
-    const error = this.#ownFailure ?? failure;
+    const error = this.output.failure ?? failure;
     if (error !== undefined) {
-      this.rows.reset();
+      this.output.rows.reset();
       this.error = this.#describe(error, wasLost);
     }
     this.#state =
@@ -333,7 +246,7 @@ export class Worker {
       !wasLost &&
       !this.#wasCanceled &&
       !this.#wasTimedOut &&
-      !this.#ownFailure &&
+      !this.output.failure &&
       this.order.role === undefined &&
       !LEAVES_TRACES.test(this.order.sql);
     // A handle may be kept for long: what is not needed any more need not be kept with it.
