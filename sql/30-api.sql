@@ -179,7 +179,7 @@ BEGIN
       MESSAGE = 'pg_background_progress can only be called from a background worker';
   END IF;
   RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pgbackground.sign(pg_catalog.concat('- ', pgbackground.armor(
-    pg_catalog.json_build_object('verb', 'pg_background_progress', 'arguments', pg_catalog.json_build_object('pct', pct, 'msg', msg)))));
+    pg_catalog.json_build_object('verb', 'pg_background_progress', 'arguments', pg_catalog.json_build_object('pct', pct, 'msg', pg_catalog.substr(msg, 1, 64))))));
 END
 $function$;
 COMMENT ON FUNCTION __extschema__.pg_background_progress(pg_catalog.int4, pg_catalog.text) IS

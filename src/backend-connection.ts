@@ -199,9 +199,12 @@ export class BackendConnection {
         if (this.#isClosed) break;
         for (const message of executeMessages(name, values)) await this.#write(message);
       }
-    } finally {
-      if (!this.#isClosed) this.#socket.write(serialize.sync());
+    } catch (error) {
+      // A Sync would commit what was executed so far.
+      this.abort();
+      throw error;
     }
+    if (!this.#isClosed) this.#socket.write(serialize.sync());
     await done;
   }
 

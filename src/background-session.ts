@@ -116,7 +116,9 @@ export class BackgroundSession {
     const message = parseCallback(text);
     switch (message?.kind) {
       case 'request':
-        return message.replyTo ? this.#begin(message, message.replyTo) : this.#takeReport(message);
+        if (message.replyTo) return this.#begin(message, message.replyTo);
+        if (text.length <= MAX_REPORT_LENGTH) return this.#takeReport(message);
+        break;
       case 'install':
         if (!this.#verifier.isGranted(message.grantToken)) break;
         return this.#begin(message, message.replyTo);
@@ -179,7 +181,7 @@ export class BackgroundSession {
 
   /** Remembers work that goes on, so that close() waits for it. */
   #track(work: Promise<unknown>): void {
-    this.#work = Promise.allSettled([this.#work, work]);
+    this.#work = Promise.allSettled([this.#work, work]).then(() => {}); // what they gave is not kept
   }
 
   /** Counts what is refused; whoever sends nothing else does not fill the log. */
@@ -196,6 +198,7 @@ export class BackgroundSession {
     this.#track(
       this.#converse(call).catch((error: unknown) => {
         if (call.conversation.abandoned.aborted) return;
+        if (error instanceof Unverified) return void this.#refusal(error);
         // The function hears nothing and fails with 53000 after its own time-out.
         this.#settings.logger.warn({ pid: this.#pid, err: error }, 'a call could not be answered');
         this.#events.unanswered(reportFieldsOf(error));
@@ -205,7 +208,11 @@ export class BackgroundSession {
 
   async #converse(call: Call): Promise<void> {
     const { conversation } = call;
-    const link = await this.#login.controlLink();
+    // Whoever is not admitted gets no turn on the link that all sessions of the login share.
+    const link = await this.#withLink(async (current) => {
+      await this.#admit(call, current);
+      return current;
+    });
     const answer = this.#perform(call, link).then(
       (ok): Answer => ({ reply: { ok }, raises: { notices: 'notices' in ok } }),
       (error: unknown) => this.#refusal(error),
@@ -219,7 +226,16 @@ export class BackgroundSession {
     await raises?.consume?.();
   }
 
-  /** Does what a call asks for, once it is known to be genuine. */
+  /** While the server is asked, only the context is held: a payload may be large, and forged. */
+  async #admit({ message, conversation }: Call, link: ControlLink): Promise<void> {
+    if (message?.kind !== 'request') return;
+    const { context } = message;
+    message = undefined;
+    await this.#verifier.admit(context, link, this.#pid);
+    conversation.abandoned.throwIfAborted();
+  }
+
+  /** Does what an admitted call asks for, once it is known to be genuine. */
   async #perform(call: Call, link: ControlLink): Promise<object> {
     const { conversation } = call;
     if (call.message?.kind === 'install') {
@@ -227,8 +243,6 @@ export class BackgroundSession {
       if (verb !== 'key') throw new Unverified('a malformed request');
       return this.#verifier.issueKey(link, call.message.grantToken);
     }
-    // While the server is asked, only the context is held: a payload may be large, and forged.
-    if (call.message) await this.#verifier.admit(call.message.context, link, this.#pid);
     const { message } = call;
     call.message = undefined;
     conversation.abandoned.throwIfAborted();
@@ -260,9 +274,7 @@ export class BackgroundSession {
   /** One way: nobody waits, so nobody is told when it is refused. */
   #takeReport(message: Extract<CallMessage, { kind: 'request' }>): void {
     const worker = this.#findOwnWorker();
-    if (message.payload.length > MAX_REPORT_LENGTH || this.#oneWayCount >= MAX_REPORTS) {
-      return this.#drop('a report too much');
-    }
+    if (this.#oneWayCount >= MAX_REPORTS) return this.#drop('a report too much');
     this.#oneWayCount++;
     const take = async () => {
       const link = await this.#login.controlLink();

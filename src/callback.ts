@@ -73,7 +73,7 @@ export function parseCallback(text: string): CallbackMessage | undefined {
   const [first = '', second = '', third = '', fourth = ''] = parts;
   switch (letter) {
     case 'R': {
-      const context = parseContext(first);
+      const context = parseContext(copyOf(first));
       const replyTo = parseReplyAddress(second);
       if (context === undefined || parts.length !== 4) return undefined;
       if (replyTo === undefined && second !== '-') return undefined;
@@ -104,13 +104,21 @@ export function parseCallback(text: string): CallbackMessage | undefined {
   }
 }
 
+/**
+ * A part of a message that is kept longer than the message: a plain slice would keep all of it in
+ * memory, and it may be large.
+ */
+function copyOf(part: string): string {
+  return Buffer.from(part, 'latin1').toString('latin1');
+}
+
 /** A header: nonce, seed in hex, and 1 where the wide packets can be read. */
 function parseReplyAddress(header: string): ReplyAddress | undefined {
   const [, nonce, seed = '', wide] =
     /^([A-Za-z0-9+/]{16}),([0-9a-f]{64}),([01])$/.exec(header) ?? [];
   return nonce === undefined
     ? undefined
-    : { nonce, seed: Buffer.from(seed, 'hex'), isWide: wide === '1' };
+    : { nonce: copyOf(nonce), seed: Buffer.from(seed, 'hex'), isWide: wide === '1' };
 }
 
 /** Opens a payload: base64 of JSON in the database's encoding. Undefined when it is malformed. */

@@ -44,6 +44,9 @@ const SHOW_MS = 100;
 /** How often the installation is read at most: requests with foreign keys cost no more than that. */
 const READ_INTERVAL_MS = 100;
 
+/** What was read longer ago is read again, behind the calls that go on with it. */
+const MAX_AGE_MS = 5_000;
+
 /** Settings that would otherwise come from the role or the database, and must not disturb the link. */
 const LINK_SETTINGS = {
   application_name: CONTROL_LINK_NAME,
@@ -99,7 +102,7 @@ export class ControlLink {
         "SELECT pg_catalog.set_config('application_name', $1, false)",
       );
       const link = new ControlLink(connection, description);
-      link.#installation = await link.#askInstallation();
+      await link.#askInstallation();
       return link;
     } catch (error) {
       await connection.close();
@@ -123,6 +126,8 @@ export class ControlLink {
 
   /** What is installed, as it was last read. */
   get installation(): Installation | undefined {
+    // Owners may change without the key.
+    if (Date.now() - this.#lastReadAt > MAX_AGE_MS) this.readInstallation().catch(() => {});
     return this.#installation;
   }
 
@@ -134,7 +139,6 @@ export class ControlLink {
     this.#nextReading ??= (async () => {
       await delay(Math.max(0, this.#lastReadAt + READ_INTERVAL_MS - Date.now()));
       this.#nextReading = undefined;
-      this.#lastReadAt = Date.now();
       return this.#askInstallation();
     })();
     return this.#nextReading;
@@ -225,6 +229,7 @@ export class ControlLink {
   }
 
   async #askInstallation(): Promise<Installation | undefined> {
+    this.#lastReadAt = Date.now();
     const [row] = await this.#ask(READ_INSTALLATION);
     this.#installation = row && {
       keyId: row[0] ?? undefined,

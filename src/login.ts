@@ -1,5 +1,6 @@
 import { BackendConnection, type LoginTarget } from './backend-connection.ts';
 import { ControlLink } from './control-link.ts';
+import { BackgroundError } from './errors.ts';
 import { readBaseline, SPEAK_DATABASE_ENCODING, type SettingValues } from './session-settings.ts';
 import type { EngineSettings } from './settings.ts';
 
@@ -45,6 +46,9 @@ export class Login {
 
   /** The control link, opened on first use and again when it was lost. */
   controlLink(): Promise<ControlLink> {
+    if (this.#isClosed && this.#borrowed === 0) {
+      return Promise.reject(new BackgroundError('08006', 'the last session has ended'));
+    }
     if (this.#link === undefined) {
       const opening = ControlLink.open(this.target, this.#settings.serverConnectTimeoutMs);
       const forget = () => {

@@ -137,8 +137,8 @@ export class SessionCalls {
   /** The same, for good: settles when nothing is being prepared any more. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    await Promise.all(this.#preparing);
     await this.#registry.dropAll();
+    await Promise.all(this.#preparing);
   }
 
   async #launch(verb: Verb, args: Arguments, { context }: Caller): Promise<object> {

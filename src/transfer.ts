@@ -84,16 +84,31 @@ async function storeRows(
   // Held as long as this connection lives: rows whose writer's lock is free are garbage.
   const writerLock = randomBytes(8).readBigInt64BE().toString();
   let chunks = 0;
+  // The writer may wait for a lock, or for a server that does not answer: nobody else ends that.
+  const giveUp = () => {
+    void connection.cancel();
+    connection.abort();
+  };
+  abandoned.addEventListener('abort', giveUp);
   try {
+    abandoned.throwIfAborted();
     await connection.query(WRITER_SETTINGS);
     if (login.takesFirstPurge()) await connection.query('SELECT pgbackground.transfer_drop(NULL)');
     await connection.query(`SELECT pg_catalog.pg_advisory_lock(${writerLock})`);
     await connection.prepare('put', 'SELECT pgbackground.transfer_put($1, $2, $3, $4, $5)');
     await connection.executeMany('put', columnsOf());
   } catch (error) {
+    const wasLost = connection.isClosed;
     await login.retire(pooled);
     if (error instanceof ServerError && NO_TABLE.has(error.fields.code)) return undefined;
-    throw error;
+    abandoned.throwIfAborted();
+    if (!wasLost) throw error;
+    throw new BackgroundError('08006', 'the connection that carries the result was lost', {
+      hint: 'The result is still there: read it again.',
+      cause: error,
+    });
+  } finally {
+    abandoned.removeEventListener('abort', giveUp);
   }
   return {
     rows: { transfer: key, chunks, rowCount: rows.rowCount },

@@ -194,14 +194,15 @@ describe('the callback channel', () => {
     const before = process.memoryUsage().rss;
     await guest.query(`DO $$
       BEGIN
-        FOR i IN 1..2000 LOOP
+        FOR i IN 1..4000 LOOP
           RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = concat('R v1,free,', gen_random_uuid(), ',', pg_backend_pid(), ',', i,
             ',67756573,1,ttttttttttttttt,', current_setting('pgbg_proxy.session'), ' ',
             CASE WHEN i % 2 = 0 THEN '-' ELSE concat(repeat('A', 16), ',', repeat('0', 64), ',0') END,
             ' ', repeat('A', 100000), ' ', repeat('0', 64));
         END LOOP;
       END $$`);
-    expect(process.memoryUsage().rss - before).to.be.below(256 * 1024 * 1024);
+    // 400 MB were sent; none of it may stay.
+    expect(process.memoryUsage().rss - before).to.be.below(200 * 1024 * 1024);
     expect(await guest.value('SELECT 1')).to.equal(1);
     expect(await client.rows(callOnce)).to.have.length(1);
   });
