@@ -190,20 +190,37 @@ export class BackendConnection {
     );
   }
 
-  /** Executes a prepared statement once for each list of values, in one transaction and few writes. */
-  async executeMany(name: string, lists: AsyncIterable<(string | Buffer | null)[]>): Promise<void> {
+  /**
+   * Executes a prepared statement once for each list of values, in one transaction and few writes.
+   * When the signal aborts, or the lists fail, nothing of it is committed and the connection is gone;
+   * once everything is sent, the transaction takes its course.
+   */
+  async executeMany(
+    name: string,
+    lists: AsyncIterable<(string | Buffer | null)[]>,
+    signal: AbortSignal,
+  ): Promise<void> {
     const done = this.#expect(undefined);
     done.catch(() => {}); // seen by the await below, unless the loop itself fails first
+    const cut = () => {
+      void this.cancel();
+      this.abort();
+    };
+    signal.addEventListener('abort', cut);
     try {
       for await (const values of lists) {
         if (this.#isClosed) break;
         for (const message of executeMessages(name, values)) await this.#write(message);
+        signal.throwIfAborted();
       }
     } catch (error) {
       // A Sync would commit what was executed so far.
       this.abort();
       throw error;
+    } finally {
+      signal.removeEventListener('abort', cut);
     }
+    signal.throwIfAborted();
     if (!this.#isClosed) this.#socket.write(serialize.sync());
     await done;
   }

@@ -59,17 +59,22 @@ async function tellRows(rows: RowSpool, columnCount: number): Promise<PreparedRo
 }
 
 /** Errors that mean that this role, in this database, cannot use the table: packets still can be. */
-const NO_TABLE = new Set(['42501', '3F000', '42883', '42P01', '25006']);
+const NO_TABLE = new Set(['42501', '3F000', '42883', '42P01', '25006', '55P03']);
 
 /** Settings of the role or the database that must not disturb the writer. */
 const WRITER_SETTINGS = `SELECT ${[
   ['default_transaction_read_only', 'off'],
   ['statement_timeout', '0'],
-  ['lock_timeout', '0'],
+  // The reader's own transaction may hold the table, and the reader waits for us.
+  ['lock_timeout', '2s'],
   ['idle_session_timeout', '0'],
 ]
   .map(([name, value]) => `pg_catalog.set_config('${name}', '${value}', false)`)
   .join(', ')}`;
+
+/** The same for a setting that exists since 17. */
+const NO_TRANSACTION_TIMEOUT = `SELECT pg_catalog.set_config(s.name, '0', false) FROM pg_catalog.pg_settings AS s
+ WHERE s.name OPERATOR(pg_catalog.=) 'transaction_timeout'`;
 
 /** Stores rows under a key of their own; undefined when the login's role cannot. */
 async function storeRows(
@@ -84,19 +89,14 @@ async function storeRows(
   // Held as long as this connection lives: rows whose writer's lock is free are garbage.
   const writerLock = randomBytes(8).readBigInt64BE().toString();
   let chunks = 0;
-  // The writer may wait for a lock, or for a server that does not answer: nobody else ends that.
-  const giveUp = () => {
-    void connection.cancel();
-    connection.abort();
-  };
-  abandoned.addEventListener('abort', giveUp);
   try {
     abandoned.throwIfAborted();
     await connection.query(WRITER_SETTINGS);
+    await connection.query(NO_TRANSACTION_TIMEOUT);
     if (login.takesFirstPurge()) await connection.query('SELECT pgbackground.transfer_drop(NULL)');
     await connection.query(`SELECT pg_catalog.pg_advisory_lock(${writerLock})`);
     await connection.prepare('put', 'SELECT pgbackground.transfer_put($1, $2, $3, $4, $5)');
-    await connection.executeMany('put', columnsOf());
+    await connection.executeMany('put', columnsOf(), abandoned);
   } catch (error) {
     const wasLost = connection.isClosed;
     await login.retire(pooled);
@@ -107,8 +107,6 @@ async function storeRows(
       hint: 'The result is still there: read it again.',
       cause: error,
     });
-  } finally {
-    abandoned.removeEventListener('abort', giveUp);
   }
   return {
     rows: { transfer: key, chunks, rowCount: rows.rowCount },
@@ -117,7 +115,6 @@ async function storeRows(
 
   async function* columnsOf(): AsyncGenerator<(string | Buffer)[]> {
     for await (const chunk of binaryColumns(rows.read(), columnCount)) {
-      abandoned.throwIfAborted();
       chunks++;
       for (const [column, values] of chunk.columns.entries()) {
         yield [key, String(chunks), String(column + 1), values, writerLock];
