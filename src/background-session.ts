@@ -15,6 +15,7 @@ import type { SpoolBudget } from './row-spool.ts';
 import { SessionCalls, WorkerFailure, type OfferedResult } from './session-calls.ts';
 import type { EngineSettings } from './settings.ts';
 import type { WaitGraph } from './wait-graph.ts';
+import { within } from './within.ts';
 import type { Worker } from './worker.ts';
 
 /** What a session's stream has to be told, so that the client sees what the C extension would show. */
@@ -355,17 +356,6 @@ export class BackgroundSession {
     if (fields.code === 'XX000') this.#settings.logger.error({ err: error }, 'a call failed');
     return { reply: { error: fields }, raises: { error: fields } };
   }
-}
-
-/** The value of a promise that settles soon, else undefined. */
-async function within<T>(timeoutMs: number, work: Promise<T>): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), timeoutMs);
-  });
-  const value = await Promise.race([work, late]);
-  clearTimeout(timer);
-  return value;
 }
 
 /** Replies are JSON in the database's encoding: strings hold its bytes, one a character. */

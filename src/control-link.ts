@@ -7,7 +7,7 @@ import { BackgroundError } from './errors.ts';
 import type { DatabaseIdentity } from './signing-key.ts';
 
 /** What the control link says to DBAs who look at pg_stat_activity. */
-export const CONTROL_LINK_NAME = 'pg-background-proxy control';
+const CONTROL_LINK_NAME = 'pg-background-proxy control';
 
 const DESCRIBE = `SELECT (SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c), d.oid,
   pg_catalog.current_setting('track_activities'),

@@ -1,12 +1,6 @@
 import { BackgroundError } from './errors.ts';
 import type { Worker } from './worker.ts';
 
-/** How a function names a worker: v1 functions by pid alone, v2 functions by pid and cookie. */
-export interface HandleReference {
-  readonly pid: number;
-  readonly cookie: string | undefined;
-}
-
 /** What became of a session's workers. */
 export interface WorkerCounts {
   readonly launched: number;
@@ -47,7 +41,7 @@ export class Registry {
   add(worker: Worker): void {
     // Who had this pid before is known by its cookie from now on.
     const earlier = this.#workers.get(worker.pid);
-    if (earlier !== undefined) this.#displace(earlier);
+    if (earlier !== undefined) this.#displaced.push(earlier);
     this.#workers.delete(worker.pid);
     this.#workers.set(worker.pid, worker);
     this.#launched++;
@@ -71,10 +65,6 @@ export class Registry {
     const worker = displaced ?? this.#workers.get(pid);
     if (worker === undefined) throw notAttached(pid);
     return worker;
-  }
-
-  #displace(worker: Worker): void {
-    this.#displaced.push(worker);
   }
 
   #forgetOldSubmitted(): void {

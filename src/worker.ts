@@ -10,6 +10,7 @@ import type { Login, PooledConnection } from './login.ts';
 import type { SpoolBudget } from './row-spool.ts';
 import { replay, settingsToReplay } from './session-settings.ts';
 import { vetAnyWorkerSql } from './sql-vetting.ts';
+import { within } from './within.ts';
 import { WorkerOutput } from './worker-output.ts';
 
 /** What list_v2 shows. `stopped` is a good end. */
@@ -170,12 +171,7 @@ export class Worker {
   /** Whether the worker has ended before the time is over. */
   async endsWithin(timeoutMs: number): Promise<boolean> {
     if (this.hasEnded || timeoutMs <= 0) return this.hasEnded;
-    let timer: NodeJS.Timeout | undefined;
-    await Promise.race([
-      this.ended,
-      new Promise((resolve) => (timer = setTimeout(resolve, timeoutMs))),
-    ]);
-    clearTimeout(timer);
+    await within(timeoutMs, this.ended);
     return this.hasEnded;
   }
 
