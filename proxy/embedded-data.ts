@@ -125,7 +125,10 @@ async function initialise(folder: string, options: DataDirectoryOptions): Promis
   const { binaries, account, isDurable } = options;
   if (account) await lchown(folder, account.uid, account.gid);
   const args = ['--pgdata', folder, '--username=postgres', '--auth=trust', '--no-instructions'];
-  const locale = ['--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'];
+  // The builtin provider came with 17. Before it, only C needs nothing of the operating system.
+  const locale = ['--locale=C'];
+  if (Number(binaries.majorVersion) >= 17)
+    locale.push('--locale-provider=builtin', '--builtin-locale=C.UTF-8');
   if (!isDurable) args.push('--no-sync');
   try {
     await promisify(execFile)(binaries.initdb, [...args, '--encoding=UTF8', ...locale], {

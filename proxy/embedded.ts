@@ -22,6 +22,8 @@ export interface EmbeddedServerOptions {
   readonly settings?: Readonly<Record<string, string>>;
   /** Gets one line, without its line feed, per step that takes time. */
   readonly onProgress?: (line: string) => void;
+  /** The package that holds the server, by name or by a file of it: another version than ours. */
+  readonly packageName?: string;
   /** Gives up a start in progress; the server is stopped before the promise rejects. */
   readonly signal?: AbortSignal;
 }
@@ -52,7 +54,7 @@ export interface EmbeddedServer {
 export async function startEmbeddedServer(options: EmbeddedServerOptions): Promise<EmbeddedServer> {
   const { settings = {}, onProgress = () => {}, signal } = options;
   const account = await findServerAccount(resolve(options.dataDirectory));
-  const binaries = await prepareBinaries(account, onProgress);
+  const binaries = await prepareBinaries(account, onProgress, options.packageName);
   const isDurable = settings['fsync'] !== 'off';
   const folder = await prepareDataDirectory(options.dataDirectory, {
     binaries,

@@ -1,0 +1,68 @@
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+/**
+ * Runs the conformance suite on each version that PostgreSQL supports, or on those that are named,
+ * one after the other: `npm run test:versions -- 14 17`. All of them run, whatever fails.
+ */
+const VERSIONS = ['14', '15', '16', '17', '18'];
+
+/** The version that the proxy itself embeds; the others have a folder with a package.json here. */
+const OWN_VERSION = '18';
+
+const asked = process.argv.slice(2);
+const unknown = asked.filter((version) => !VERSIONS.includes(version));
+if (unknown.length > 0) {
+  process.stderr.write(
+    `unknown version ${unknown.join(', ')}: give some of ${VERSIONS.join(', ')}\n`,
+  );
+  process.exit(2);
+}
+
+const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url));
+const failed: string[] = [];
+for (const version of asked.length > 0 ? asked : VERSIONS) {
+  process.stdout.write(`\nPostgreSQL ${version}\n`);
+  const isReady = version === OWN_VERSION || (await install(version));
+  if (!isReady || !(await runSuite(version))) failed.push(version);
+}
+if (failed.length > 0) {
+  process.stderr.write(`failed on PostgreSQL ${failed.join(', ')}\n`);
+  process.exitCode = 1;
+}
+
+function install(version: string): Promise<boolean> {
+  const folder = path(`../../../test/versions/${version}`);
+  // Not ci: a lock file may not know the packages of every platform.
+  return run('npm', [
+    'install',
+    '--no-save',
+    '--silent',
+    '--no-fund',
+    '--no-audit',
+    `--prefix=${folder}`,
+  ]);
+}
+
+function runSuite(version: string): Promise<boolean> {
+  const options = [
+    '--no-config',
+    '--timeout=30000',
+    ...(process.env['CI'] ? ['--forbid-only'] : []),
+    `--require=${path('../support/root-hooks.js')}`,
+    path('../conformance/*.test.js'),
+  ];
+  const mocha = fileURLToPath(import.meta.resolve('mocha/bin/mocha.js'));
+  return run(process.execPath, ['--enable-source-maps', mocha, ...options], {
+    PGBG_TEST_VERSION: version,
+  });
+}
+
+/** Runs a program to its end. @returns whether it ended well */
+function run(program: string, options: string[], environment = {}): Promise<boolean> {
+  const child = spawn(program, options, {
+    stdio: 'inherit',
+    env: { ...process.env, ...environment },
+  });
+  return new Promise((resolve) => child.on('close', (code) => resolve(code === 0)));
+}
