@@ -1,4 +1,5 @@
 import {
+  alterStatement,
   createStatement,
   dropStatement,
   findExtensionStatements,
@@ -8,7 +9,7 @@ import {
 } from '../src/index.ts';
 
 /**
- * Replaces CREATE and DROP EXTENSION pg_background in a Query or Parse message: each by one DO block,
+ * Replaces CREATE, ALTER and DROP EXTENSION pg_background in a Query or Parse message: each by one DO block,
  * so that batches and transactions keep their meaning. Gives the message itself when it has none.
  */
 export function replaceExtensionStatements(frame: Buffer, newGrantToken: () => string): Buffer {
@@ -41,8 +42,13 @@ function blockFor(statement: ExtensionStatement, grantToken: string): string {
       return createStatement({
         ...common,
         schema: statement.schema,
+        version: statement.version,
         ifNotExists: statement.ifNotExists,
       });
+    case 'update':
+      return alterStatement({ ...common, version: statement.version });
+    case 'setSchema':
+      return alterStatement({ ...common, schema: statement.schema });
     case 'drop':
       return dropStatement({
         ...common,

@@ -22,7 +22,7 @@ const READABLE_ENCODINGS = /^(UTF8|SQL_ASCII|LATIN\d+|ISO_8859_\d|WIN\d+|KOI8[RU
 /**
  * Everything that is done to a session's two streams. Towards the client: callbacks are taken out,
  * tags and reports of replaced statements and of raised errors are put right. Towards the server:
- * CREATE and DROP EXTENSION pg_background are replaced. All other bytes pass.
+ * CREATE, ALTER and DROP EXTENSION pg_background are replaced. All other bytes pass.
  */
 export class Interceptor implements SessionEvents {
   readonly #onBackendPid: (pid: number) => void;

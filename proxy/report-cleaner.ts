@@ -20,7 +20,7 @@ export interface ExpectedReports {
   readonly raised?: { readonly error: ReportFields; readonly pid: number | undefined } | undefined;
   /** Why a function gets no answer. */
   readonly unanswered?: ReportFields | undefined;
-  /** A statement runs that was put in the place of CREATE or DROP EXTENSION. */
+  /** A statement runs that was put in the place of CREATE, ALTER or DROP EXTENSION. */
   readonly isReplacement?: boolean;
   /** The client is sent bytes as the database has them. */
   readonly sharesEncoding: boolean;

@@ -1,10 +1,24 @@
 -- Nothing is granted to PUBLIC. Who may use the API is said with GRANT pgbackground_executor TO ...
 -- or with the two helpers below.
 
-CREATE FUNCTION pgbackground.privileges()
-RETURNS pg_catalog.text[] LANGUAGE plpgsql IMMUTABLE AS $function$
+-- The schema may have been renamed since, or another been set: the signing view knows its functions.
+CREATE FUNCTION pgbackground.api_schema()
+RETURNS pg_catalog.text LANGUAGE plpgsql STABLE AS $function$
+#variable_conflict use_variable
 BEGIN
-  RETURN ARRAY[@grantables@];
+  RETURN (@api_schema@);
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.api_schema() IS 'Gives the name of the schema in which the API is.';
+
+CREATE FUNCTION pgbackground.privileges()
+RETURNS pg_catalog.text[] LANGUAGE plpgsql STABLE AS $function$
+#variable_conflict use_variable
+DECLARE
+  schema_name CONSTANT pg_catalog.text := pgbackground.api_schema();
+BEGIN
+  RETURN ARRAY(SELECT pg_catalog.format(g.template, schema_name)
+                 FROM pg_catalog.unnest(ARRAY[@grantables@]) WITH ORDINALITY AS g(template, place) ORDER BY g.place);
 END
 $function$;
 COMMENT ON FUNCTION pgbackground.privileges() IS 'Gives what a user of the API needs, as it stands between GRANT and TO.';

@@ -12,19 +12,19 @@ BEGIN
     RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('T ', grant_token, ' DROP EXTENSION');
     RETURN;
   END IF;
-  IF pg_catalog.to_regclass('pgbackground.free_signature') IS NULL THEN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace AS n, pg_catalog.pg_class AS c
+                  WHERE n.nspname OPERATOR(pg_catalog.=) 'pgbackground' AND c.relnamespace OPERATOR(pg_catalog.=) n.oid
+                    AND c.relname OPERATOR(pg_catalog.=) 'free_signature') THEN
     IF NOT @if_exists@ THEN
       RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = 'extension "pg_background" does not exist';
     END IF;
     RAISE NOTICE USING MESSAGE = 'extension "pg_background" does not exist, skipping';
+  ELSIF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace AS n
+                     WHERE n.nspname OPERATOR(pg_catalog.=) 'pgbackground' AND pg_catalog.pg_has_role(n.nspowner, 'USAGE')) THEN
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'must be owner of extension pg_background';
   ELSE
-    -- The schema of the API may have been renamed since: the signing view knows its functions.
-    target := (SELECT pg_catalog.quote_ident(n.nspname)
-                 FROM pg_catalog.pg_rewrite AS r, pg_catalog.pg_depend AS d, pg_catalog.pg_proc AS p, pg_catalog.pg_namespace AS n
-                WHERE r.ev_class OPERATOR(pg_catalog.=) 'pgbackground.free_signature'::pg_catalog.regclass
-                  AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) r.oid
-                  AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid OPERATOR(pg_catalog.=) p.oid
-                  AND p.proname OPERATOR(pg_catalog.=) 'pg_background_launch' AND n.oid OPERATOR(pg_catalog.=) p.pronamespace);
+    -- Not pgbackground.api_schema(): whoever drops it need not trust its owner.
+    target := pg_catalog.quote_ident((@api_schema@));
     DROP VIEW pgbackground.free_signature, pgbackground.bound_signature;
     @statements@
     PERFORM pg_catalog.set_config('client_min_messages', 'warning', true);

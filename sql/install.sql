@@ -4,6 +4,7 @@ DO $pgbg_install$
 DECLARE
   grant_token pg_catalog.text := @grant_token@;
   target      pg_catalog.text := @schema@;
+  version     pg_catalog.text := @version@;
   path        pg_catalog.text := pg_catalog.current_setting('search_path');
   role_name   pg_catalog.text;
   privilege   pg_catalog.text;
@@ -15,13 +16,19 @@ BEGIN
     RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('T ', grant_token, ' CREATE EXTENSION');
     RETURN;
   END IF;
-  IF pg_catalog.to_regclass('pgbackground.installation') IS NOT NULL THEN
+  IF EXISTS (SELECT FROM pg_catalog.pg_namespace AS n, pg_catalog.pg_class AS c
+              WHERE n.nspname OPERATOR(pg_catalog.=) 'pgbackground' AND c.relnamespace OPERATOR(pg_catalog.=) n.oid
+                AND c.relname OPERATOR(pg_catalog.=) 'installation') THEN
     IF NOT @if_not_exists@ THEN
       RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = 'extension "pg_background" already exists';
     END IF;
     RAISE NOTICE USING ERRCODE = 'duplicate_object', MESSAGE = 'extension "pg_background" already exists, skipping';
     RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('T ', grant_token, ' CREATE EXTENSION');
     RETURN;
+  END IF;
+  IF version OPERATOR(pg_catalog.!~) '^1[.][4-8]$' THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = pg_catalog.format(
+      'extension "pg_background" has no installation script nor update path for version "%s"', version);
   END IF;
   IF target IS NULL THEN
     target := pg_catalog.current_schema();
@@ -55,9 +62,7 @@ BEGIN
   VALUES ((material OPERATOR(pg_catalog.->>) 'keyId')::pg_catalog.uuid,
           pg_catalog.decode(material OPERATOR(pg_catalog.->>) 'innerKey', 'hex'),
           pg_catalog.decode(material OPERATOR(pg_catalog.->>) 'outerKey', 'hex'));
-  -- Everybody may read a comment: it tells the proxy which key is in force here.
-  EXECUTE pg_catalog.format('COMMENT ON SCHEMA pgbackground IS %L',
-    pg_catalog.concat('pg_background, private part; key ', material OPERATOR(pg_catalog.->>) 'keyId'));
+  @store_key@
   PERFORM pg_catalog.set_config('search_path', path, true);
   RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('T ', grant_token, ' CREATE EXTENSION');
 END

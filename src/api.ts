@@ -66,6 +66,7 @@ export const internalFunctions = [
 
 /** The rest of the private schema's functions: only the owner's helpers call them. */
 export const ownerInternalFunctions = [
+  'api_schema()',
   'privileges()',
   'change_privileges(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.bool)',
 ] as const;

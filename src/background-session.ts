@@ -107,7 +107,7 @@ export class BackgroundSession {
     this.#findOwnWorker = find;
   }
 
-  /** A token for a statement that the proxy puts in the place of CREATE or DROP EXTENSION. */
+  /** A token for a statement that the proxy puts in the place of CREATE, ALTER or DROP EXTENSION. */
   newGrantToken(): string {
     return this.#verifier.newGrantToken();
   }

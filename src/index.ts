@@ -18,7 +18,7 @@ export type { BackgroundSession, SessionEvents } from './background-session.ts';
 export { defaultEngineSettings, type EngineSettings } from './settings.ts';
 export { BackgroundError, ProtocolError, reportFieldsOf, type ReportFields } from './errors.ts';
 export { CALLBACK_SQLSTATE, MAX_REQUEST_BYTES } from './callback.ts';
-export { createStatement, dropStatement } from './install.ts';
+export { alterStatement, createStatement, dropStatement } from './install.ts';
 export { findExtensionStatements, type ExtensionStatement } from './sql-text.ts';
 export { newGrantToken } from './signing-key.ts';
 export {

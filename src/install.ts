@@ -10,6 +10,9 @@ import {
 import { splitStatements } from './sql-text.ts';
 
 const folder = new URL('../../sql/', import.meta.url);
+/** The version of the extension whose API this is. */
+const EXTENSION_VERSION = '1.8';
+
 const parts = [
   '10-internal.sql',
   '20-results.sql',
@@ -25,7 +28,18 @@ export interface CreateOptions {
   /** The statement as the user wrote it, for a server that has the C extension. */
   readonly original: string;
   readonly schema: string | undefined;
+  readonly version?: string | undefined;
   readonly ifNotExists: boolean;
+}
+
+/** What ALTER EXTENSION said: either one. */
+export interface AlterOptions {
+  readonly grantToken: string;
+  readonly original: string;
+  /** UPDATE, to this version if it names one. */
+  readonly version?: string | undefined;
+  /** SET SCHEMA. */
+  readonly schema?: string | undefined;
 }
 
 /** What DROP EXTENSION said. */
@@ -43,8 +57,10 @@ export function createStatement(options: CreateOptions): string {
   return fill(readBlock('install.sql', options.grantToken), {
     grant_token: literal(options.grantToken),
     schema: options.schema === undefined ? 'NULL' : literal(options.schema),
+    version: literal(options.version ?? EXTENSION_VERSION),
     if_not_exists: String(options.ifNotExists),
     original: literal(options.original),
+    store_key: readPart('parts/store-key.sql').trim(),
     // One EXECUTE each: an error's context then shows the statement that failed, not the whole script.
     statements: installStatements()
       .map(
@@ -70,6 +86,7 @@ export function dropStatement(options: DropOptions): string {
     grant_token: literal(options.grantToken),
     if_exists: String(options.ifExists),
     original: literal(options.original),
+    api_schema: readPart('parts/api-schema.sql').trim(),
     statements: [
       `DROP FUNCTION ${functions.join(', ')}${behaviour}`,
       `DROP TYPE ${types.join(', ')}${behaviour}`,
@@ -77,6 +94,27 @@ export function dropStatement(options: DropOptions): string {
       .map((text) => `EXECUTE pg_catalog.format(${literal(text)}, target);`)
       .join('\n    '),
     others: others.join('\n  '),
+  }).trim();
+}
+
+/** The one statement that writes a new key, or moves the API to another schema. */
+export function alterStatement(options: AlterOptions): string {
+  const objects = [
+    ...[...apiFunctions, ...ownerFunctions].map(
+      ([name, types]) => `FUNCTION %1$I.${name}(${types})`,
+    ),
+    ...apiTypes.map((name) => `TYPE %1$I.${name}`),
+  ];
+  const name = options.schema === undefined ? 'update.sql' : 'set-schema.sql';
+  const original = literal(options.original);
+  return fill(readBlock(name, options.grantToken), {
+    grant_token: literal(options.grantToken),
+    version: literal(options.version ?? EXTENSION_VERSION),
+    own_version: literal(EXTENSION_VERSION),
+    schema: literal(options.schema ?? ''),
+    objects: objects.map(literal).join(', '),
+    alter_guard: fill(readPart('parts/alter-guard.sql').trim(), { original }),
+    store_key: readPart('parts/store-key.sql').trim(),
   }).trim();
 }
 
@@ -107,16 +145,14 @@ function revokeStatements(): string[] {
   ];
 }
 
-/** What `GRANT … TO role` gives a user of the API. */
+/** What `GRANT … TO role` gives a user of the API, `%1$I` standing for its schema. */
 function grantables(): string[] {
   return [
     'USAGE ON SCHEMA pgbackground',
     ...internalViews.map((name) => `SELECT ON TABLE pgbackground.${name}`),
     ...internalFunctions.map((signature) => `EXECUTE ON FUNCTION pgbackground.${signature}`),
-    ...apiTypes.map((name) => `USAGE ON TYPE __extschema_text__.${name}`),
-    ...apiFunctions.map(
-      ([name, types]) => `EXECUTE ON FUNCTION __extschema_text__.${name}(${types})`,
-    ),
+    ...apiTypes.map((name) => `USAGE ON TYPE %1$I.${name}`),
+    ...apiFunctions.map(([name, types]) => `EXECUTE ON FUNCTION %1$I.${name}(${types})`),
   ];
 }
 
@@ -133,6 +169,7 @@ function fillParts(text: string): string {
     signed_context: fill(readPart('parts/signed-context.sql').trim(), {
       privileges: privileges.join(',\n        '),
     }),
+    api_schema: readPart('parts/api-schema.sql').trim(),
     grantables: grantables().map(literal).join(',\n    '),
   });
 }
@@ -142,7 +179,7 @@ function readBlock(name: string, grantToken: string): string {
   const delimiter = `$pgbg_${grantToken.replace(/\W/g, '').slice(0, 32)}$`;
   return readPart(name)
     .replace(/^--.*\n/gm, '')
-    .replace(/\$pgbg_(install|drop)\$/g, () => delimiter);
+    .replace(/\$pgbg_(install|update|set_schema|drop)\$/g, () => delimiter);
 }
 
 function readPart(name: string): string {

@@ -36,7 +36,7 @@ export class RequestVerifier {
     this.#token = token;
   }
 
-  /** A token for a statement that is put in the place of CREATE or DROP EXTENSION in this session. */
+  /** A token for a statement that is put in the place of CREATE, ALTER or DROP EXTENSION in this session. */
   newGrantToken(): string {
     const token = randomUUID();
     this.#grantTokens.add(token);
@@ -95,7 +95,7 @@ export class RequestVerifier {
         '55000',
         'pg_background was installed for another database or proxy',
         {
-          hint: 'Run DROP EXTENSION pg_background and CREATE EXTENSION pg_background to renew its key; all proxies of a server need the same secret.',
+          hint: 'Run ALTER EXTENSION pg_background UPDATE to renew its key; all proxies of a server need the same secret.',
         },
       );
     }

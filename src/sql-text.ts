@@ -12,7 +12,7 @@ interface RawStatement {
   readonly stmt_len?: number;
 }
 
-/** A CREATE or DROP EXTENSION that names pg_background. Offsets count characters, which are bytes here. */
+/** A CREATE, ALTER or DROP EXTENSION that names pg_background. Offsets count characters, which are bytes here. */
 export type ExtensionStatement = {
   readonly start: number;
   readonly end: number;
@@ -21,8 +21,11 @@ export type ExtensionStatement = {
   | {
       readonly kind: 'create';
       readonly schema: DatabaseText | undefined;
+      readonly version: DatabaseText | undefined;
       readonly ifNotExists: boolean;
     }
+  | { readonly kind: 'update'; readonly version: DatabaseText | undefined }
+  | { readonly kind: 'setSchema'; readonly schema: DatabaseText }
   | {
       readonly kind: 'drop';
       readonly ifExists: boolean;
@@ -68,7 +71,7 @@ export function vetWorkerSql(sql: DatabaseText): boolean {
   return true;
 }
 
-/** Finds the statements that create or drop the extension; none in a text that does not parse. */
+/** Finds the statements that create, alter or drop the extension; none in a text that does not parse. */
 export function findExtensionStatements(sql: DatabaseText): ExtensionStatement[] {
   const statements = tryParse(sql) ?? [];
   const utf8 = Buffer.from(sql, 'utf8');
@@ -90,15 +93,22 @@ type WithoutPlace<T> = T extends unknown ? Omit<T, 'start' | 'end' | 'text'> : n
 function readExtensionStatement(stmt: Node): WithoutPlace<ExtensionStatement> | undefined {
   const create = stmt['CreateExtensionStmt'];
   if (create?.['extname'] === 'pg_background') {
-    const options = (create['options'] ?? []) as { DefElem?: { defname?: string; arg?: Node } }[];
-    const schema = options.find(({ DefElem }) => DefElem?.defname === 'schema')?.DefElem?.arg?.[
-      'String'
-    ]?.['sval'];
     return {
       kind: 'create',
-      schema: typeof schema === 'string' ? schema : undefined,
+      schema: optionOf(create, 'schema'),
+      version: optionOf(create, 'new_version'),
       ifNotExists: create['if_not_exists'] === true,
     };
+  }
+  const update = stmt['AlterExtensionStmt'];
+  if (update?.['extname'] === 'pg_background') {
+    return { kind: 'update', version: optionOf(update, 'new_version') };
+  }
+  const move = stmt['AlterObjectSchemaStmt'];
+  if (move?.['objectType'] === 'OBJECT_EXTENSION') {
+    const object = move['object'] as Node | undefined;
+    if (object?.['String']?.['sval'] !== 'pg_background') return undefined;
+    return { kind: 'setSchema', schema: String(move['newschema']) };
   }
   const drop = stmt['DropStmt'];
   if (drop?.['removeType'] === 'OBJECT_EXTENSION') {
@@ -114,6 +124,15 @@ function readExtensionStatement(stmt: Node): WithoutPlace<ExtensionStatement> | 
     };
   }
   return undefined;
+}
+
+/** The text of an option like SCHEMA or VERSION. */
+function optionOf(statement: Readonly<Record<string, unknown>>, name: string): string | undefined {
+  const options = (statement['options'] ?? []) as { DefElem?: { defname?: string; arg?: Node } }[];
+  const value = options.find(({ DefElem }) => DefElem?.defname === name)?.DefElem?.arg?.[
+    'String'
+  ]?.['sval'];
+  return typeof value === 'string' ? value : undefined;
 }
 
 function tryParse(sql: DatabaseText): RawStatement[] | undefined {

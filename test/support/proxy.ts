@@ -47,7 +47,24 @@ export class TestProxy {
     settings: Partial<EngineSettings> = {},
     databaseOptions = '',
   ): Promise<TestProxy> {
-    const database = await createDatabase(databaseOptions);
+    return TestProxy.#start(await createDatabase(databaseOptions), settings);
+  }
+
+  /** Another proxy in front of a database that is not its own: stop() leaves that alone. */
+  static async inFrontOf(
+    { host, port, name }: Pick<TestDatabase, 'host' | 'port' | 'name'>,
+    settings: Partial<EngineSettings> = {},
+  ): Promise<TestProxy> {
+    const refuse = () => Promise.reject(new Error('not the database of this proxy'));
+    const nothing = () => Promise.resolve();
+    const database = { host, port, name, direct: refuse, disconnect: nothing, drop: nothing };
+    return TestProxy.#start(database, settings);
+  }
+
+  static async #start(
+    database: TestDatabase,
+    settings: Partial<EngineSettings>,
+  ): Promise<TestProxy> {
     const { host, port } = database;
     const log: string[] = [];
     const write = (_details: object, message: string) => void log.push(message);

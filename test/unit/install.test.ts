@@ -1,9 +1,11 @@
 import { expect } from 'chai';
 import { apiFunctions, apiTypes, ownerFunctions } from '../../src/api.ts';
 import {
+  alterStatement,
   createStatement,
   dropStatement,
   installStatements,
+  type AlterOptions,
   type CreateOptions,
   type DropOptions,
 } from '../../src/install.ts';
@@ -14,6 +16,10 @@ const create: CreateOptions = {
   original: 'CREATE EXTENSION pg_background',
   schema: undefined,
   ifNotExists: false,
+};
+const alter: AlterOptions = {
+  grantToken: 'grant.token',
+  original: 'ALTER EXTENSION pg_background UPDATE',
 };
 const drop: DropOptions = {
   grantToken: 'grant.token',
@@ -33,6 +39,8 @@ const oddTexts = [
   '$$ and $pgbg_sql$',
   '$pgbg_install$',
   '$pgbg_drop$',
+  '$pgbg_update$',
+  '$pgbg_set_schema$',
   '@schema@ and @statements@',
   '%s %I %1$s',
   '\xc3\xa9',
@@ -110,6 +118,49 @@ describe('createStatement', () => {
 
     it(`keeps ${JSON.stringify(text)} in the original statement as it is`, () => {
       expect(constantsOf(createStatement({ ...create, original: text }))).to.include(text);
+    });
+  }
+});
+
+describe('alterStatement', () => {
+  for (const [what, options] of [
+    ['UPDATE', alter],
+    ['SET SCHEMA', { ...alter, schema: 'tools' }],
+  ] as const) {
+    it(`gives one DO block for ${what}`, () => {
+      expect(parseStatement(alterStatement(options)).kind).to.equal('DoStmt');
+    });
+
+    it(`fills in every placeholder for ${what}`, () => {
+      expect(alterStatement(options)).not.to.match(/@\w+@/);
+    });
+
+    it(`carries the grant token for ${what}`, () => {
+      expect(constantsOf(alterStatement(options))).to.include('grant.token');
+    });
+  }
+
+  it('moves the functions of the API and of its owner, and the types', () => {
+    const constants = constantsOf(alterStatement({ ...alter, schema: 'tools' }));
+    expect(constants).to.include.members([
+      ...[...apiFunctions, ...ownerFunctions].map(
+        ([name, types]) => `FUNCTION %1$I.${name}(${types})`,
+      ),
+      ...apiTypes.map((name) => `TYPE %1$I.${name}`),
+    ]);
+  });
+
+  for (const text of oddTexts) {
+    it(`keeps a schema named ${JSON.stringify(text)} as it is`, () => {
+      expect(constantsOf(alterStatement({ ...alter, schema: text }))).to.include(text);
+    });
+
+    it(`keeps a version named ${JSON.stringify(text)} as it is`, () => {
+      expect(constantsOf(alterStatement({ ...alter, version: text }))).to.include(text);
+    });
+
+    it(`keeps ${JSON.stringify(text)} in the original statement as it is`, () => {
+      expect(constantsOf(alterStatement({ ...alter, original: text }))).to.include(text);
     });
   }
 });

@@ -8,7 +8,12 @@ import {
   ownerFunctions,
   ownerInternalFunctions,
 } from '../../src/api.ts';
-import { createStatement, dropStatement, installStatements } from '../../src/install.ts';
+import {
+  alterStatement,
+  createStatement,
+  dropStatement,
+  installStatements,
+} from '../../src/install.ts';
 import {
   complaintsAbout,
   countsOf,
@@ -29,11 +34,17 @@ const block = {
   ifNotExists: true,
   schema: 'tools',
 };
-const statements = [
-  ...installStatements(),
-  createStatement(block),
-  dropStatement({ ...block, ifExists: true, cascade: true, others: ['hstore'] }),
-];
+const update = { grantToken: 'token', original: 'the statement', version: '1.8' };
+const blocks = [
+  ['CREATE EXTENSION', createStatement(block)],
+  ['ALTER EXTENSION UPDATE', alterStatement(update)],
+  ['ALTER EXTENSION SET SCHEMA', alterStatement({ ...update, schema: 'tools' })],
+  [
+    'DROP EXTENSION',
+    dropStatement({ ...block, ifExists: true, cascade: true, others: ['hstore'] }),
+  ],
+] as const;
+const statements = [...installStatements(), ...blocks.map(([, sql]) => sql)];
 const created = installStatements().map(parseStatement);
 const functions = created.filter(({ kind }) => kind === 'CreateFunctionStmt');
 
@@ -232,10 +243,7 @@ describe('sql/', () => {
     }
   }
 
-  for (const [name, sql] of [
-    ['CREATE EXTENSION', createStatement(block)],
-    ['DROP EXTENSION', dropStatement({ ...block, ifExists: true, cascade: true, others: ['x'] })],
-  ] as const) {
+  for (const [name, sql] of blocks) {
     const body = parseStatement(sql).body as ParsedBody;
 
     it(`is read as a whole in the block of ${name}`, () => {

@@ -92,17 +92,39 @@ describe('vetWorkerSql', () => {
 
 describe('findExtensionStatements', () => {
   it('reads what CREATE EXTENSION says', () => {
-    const sql = 'CREATE EXTENSION IF NOT EXISTS pg_background WITH SCHEMA tools';
+    const sql = `CREATE EXTENSION IF NOT EXISTS pg_background WITH SCHEMA tools VERSION '1.8' CASCADE`;
     expect(findExtensionStatements(sql)).to.deep.equal([
-      { kind: 'create', start: 0, end: sql.length, text: sql, schema: 'tools', ifNotExists: true },
+      {
+        kind: 'create',
+        start: 0,
+        end: sql.length,
+        text: sql,
+        schema: 'tools',
+        version: '1.8',
+        ifNotExists: true,
+      },
     ]);
   });
 
   it('reads a CREATE EXTENSION that says nothing', () => {
     expect(findExtensionStatements('CREATE EXTENSION pg_background')[0]).to.deep.include({
       schema: undefined,
+      version: undefined,
       ifNotExists: false,
     });
+  });
+
+  it('reads ALTER EXTENSION UPDATE, with and without a version', () => {
+    const [latest, named] = findExtensionStatements(
+      `ALTER EXTENSION pg_background UPDATE; ALTER EXTENSION pg_background UPDATE TO '1.8'`,
+    );
+    expect(latest).to.deep.include({ kind: 'update', version: undefined });
+    expect(named).to.deep.include({ kind: 'update', version: '1.8' });
+  });
+
+  it('reads ALTER EXTENSION SET SCHEMA', () => {
+    const [found] = findExtensionStatements('ALTER EXTENSION pg_background SET SCHEMA "My Tools"');
+    expect(found).to.deep.include({ kind: 'setSchema', schema: 'My Tools' });
   });
 
   it('reads what DROP EXTENSION says', () => {
@@ -155,7 +177,10 @@ describe('findExtensionStatements', () => {
     'CREATE EXTENSION pg_background2',
     'DROP EXTENSION hstore',
     'DROP TABLE pg_background',
-    'ALTER EXTENSION pg_background UPDATE',
+    'ALTER EXTENSION hstore UPDATE',
+    'ALTER EXTENSION hstore SET SCHEMA pg_background',
+    'ALTER EXTENSION pg_background ADD FUNCTION f()',
+    'ALTER SCHEMA pg_background RENAME TO other',
     "SELECT 'CREATE EXTENSION pg_background'",
     '-- CREATE EXTENSION pg_background',
     'CREATE EXTENSION pg_background; SELEKT 1',
