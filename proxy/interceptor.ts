@@ -4,20 +4,42 @@ import {
   frameOf,
   MAX_REQUEST_BYTES,
   MessageType,
+  repeatedStatement,
   reportFields,
   type BackgroundSession,
   type ReportFields,
   type SessionEvents,
+  type Verb,
 } from '../src/index.ts';
-import { replaceExtensionStatements } from './extension-statements.ts';
+import {
+  movePosition,
+  replaceExtensionStatements,
+  type Replacement,
+} from './extension-statements.ts';
 import { MessageFilter, type FilterRules, type Verdict } from './message-filter.ts';
 import { cleanReport } from './report-cleaner.ts';
+import { StatementRepeater, type SessionStreams } from './statement-repeater.ts';
 
 /** Longer texts are not looked into: parsing them would hold up every session. */
 const MAX_PARSED_BYTES = 1024 * 1024;
 
+/** ReadyForQuery outside a transaction block. */
+const IDLE = 'I'.charCodeAt(0);
+
 /** Encodings in which a byte below 128 always is that ASCII character, as the server reports them. */
 const READABLE_ENCODINGS = /^(UTF8|SQL_ASCII|LATIN\d+|ISO_8859_\d|WIN\d+|KOI8[RU])$/;
+
+/** What an interceptor needs of its session. */
+export interface InterceptorLinks extends SessionStreams {
+  /** BackendKeyData: the pid, and the pid and key as a CancelRequest carries them. */
+  onBackendKey(pid: number, key: Buffer): void;
+}
+
+/** A simple Query that mentions us, to which nothing was sent before or behind it that is unanswered. */
+interface LoneQuery {
+  readonly text: string;
+  readonly startedAt: number;
+}
 
 /**
  * Everything that is done to a session's two streams. Towards the client: callbacks are taken out,
@@ -25,7 +47,9 @@ const READABLE_ENCODINGS = /^(UTF8|SQL_ASCII|LATIN\d+|ISO_8859_\d|WIN\d+|KOI8[RU
  * CREATE, ALTER and DROP EXTENSION pg_background are replaced. All other bytes pass.
  */
 export class Interceptor implements SessionEvents {
-  readonly #onBackendPid: (pid: number) => void;
+  /** Runs a statement again that waits for itself. */
+  readonly repeater: StatementRepeater;
+  readonly #links: InterceptorLinks;
   #session: BackgroundSession | undefined;
   readonly #parameters = new Map<string, string>();
   #ownTag: string | undefined;
@@ -34,9 +58,28 @@ export class Interceptor implements SessionEvents {
   #isReplacement = false;
   #hasNotices = false;
   #isTakingCallback = false;
+  /** ReadyForQuery messages that are to come; the first one ends the startup. */
+  #expected = 1;
+  /** The transaction status of the last ReadyForQuery, if nothing was sent since. */
+  #status: number | undefined;
+  #lone: LoneQuery | undefined;
+  #isLone = false;
+  /** What was replaced in the statement string that runs. */
+  #replacements: readonly Replacement[] = [];
+  /** What the client is told as soon as the server's stream stands between two messages. */
+  #forClient: Buffer[] = [];
 
-  constructor(onBackendPid: (pid: number) => void) {
-    this.#onBackendPid = onBackendPid;
+  constructor(links: InterceptorLinks) {
+    this.#links = links;
+    this.repeater = new StatementRepeater({
+      ...links,
+      toServer: (bytes) => links.toServer(bytes),
+      replayClient: (chunks) => links.replayClient(chunks),
+      toClient: (bytes) => {
+        this.#forClient.push(bytes);
+        this.#tellClient();
+      },
+    });
   }
 
   /** The engine's side of the session; without it nothing is intercepted. */
@@ -71,17 +114,44 @@ export class Interceptor implements SessionEvents {
     this.#unanswered = reason;
   }
 
+  canRepeat(verb: Verb, { pid, cookie }: { pid: number; cookie: string }): boolean {
+    if (this.#lone === undefined) return false;
+    const { text, startedAt } = this.#lone;
+    const repeated = repeatedStatement(text, verb, pid, cookie);
+    if (repeated === undefined) return false;
+    this.repeater.begin(repeated, startedAt);
+    return true;
+  }
+
+  repeat(when: Promise<void>, timeoutMs: number): void {
+    this.repeater.repeatAt(when, timeoutMs);
+  }
+
+  /** The server's bytes of a chunk were forwarded. */
+  serverChunkDone(): void {
+    if (this.#forClient.length > 0) this.#tellClient();
+  }
+
+  #tellClient(): void {
+    if (!this.fromServer.isBetweenMessages) return;
+    for (const bytes of this.#forClient.splice(0)) this.#links.toClient(bytes);
+  }
+
   #serverRules(): FilterRules {
     return {
-      header: (type, length) => {
+      header: (type, length, chunk, at) => {
         switch (type) {
           case MessageType.noticeResponse:
             return 'peek';
           case MessageType.readyForQuery:
-            this.#statementEnded();
+            if (this.repeater.isHolding) return 'take';
+            this.#statementEnded(chunk[at + 5]);
             return 'pass';
+          case MessageType.rowDescription:
+          case MessageType.dataRow:
+            return this.repeater.drops(type) ? 'take' : 'pass';
           case MessageType.commandComplete:
-            return this.#ownTag === undefined ? 'pass' : 'take';
+            return this.#ownTag === undefined && !this.repeater.drops(type) ? 'pass' : 'take';
           case MessageType.errorResponse:
           case MessageType.backendKeyData:
           case MessageType.parameterStatus:
@@ -107,7 +177,15 @@ export class Interceptor implements SessionEvents {
   }
 
   #takeFromServer(frame: Buffer): Buffer | undefined {
+    if (this.repeater.drops(frame[0] as number)) return void this.repeater.dropped();
     switch (frame[0]) {
+      case MessageType.readyForQuery:
+        if (this.repeater.ready()) {
+          this.#session?.statementEnded();
+          return undefined;
+        }
+        this.#statementEnded(frame[5]);
+        return frame;
       case MessageType.noticeResponse: {
         if (!this.#isTakingCallback) {
           return cleanReport(frame, {
@@ -127,14 +205,18 @@ export class Interceptor implements SessionEvents {
         return frameOf(MessageType.commandComplete, Buffer.from(`${tag}\0`));
       }
       case MessageType.errorResponse:
-        return cleanReport(frame, {
-          raised: this.#raised,
-          unanswered: this.#unanswered,
-          isReplacement: this.#isReplacement,
-          sharesEncoding: this.#sharesEncoding,
-        });
+        this.repeater.failed();
+        return movePosition(
+          cleanReport(frame, {
+            raised: this.#raised,
+            unanswered: this.#unanswered,
+            isReplacement: this.#isReplacement,
+            sharesEncoding: this.#sharesEncoding,
+          }),
+          this.#replacements,
+        );
       case MessageType.backendKeyData:
-        this.#onBackendPid(frame.readInt32BE(5));
+        this.#links.onBackendKey(frame.readInt32BE(5), Buffer.from(frame.subarray(5)));
         return frame;
       case MessageType.parameterStatus: {
         const [name = '', value = ''] = frame.toString('latin1', 5, frame.length - 1).split('\0');
@@ -149,23 +231,53 @@ export class Interceptor implements SessionEvents {
   #clientRules(): FilterRules {
     return {
       header: (type, length, chunk, at) => {
+        this.#clientSpoke(type);
         if (type !== MessageType.query && type !== MessageType.parse) return 'pass';
         if (length > MAX_PARSED_BYTES || !this.#canRead) return 'pass';
         const end = at + length;
-        return end > chunk.length || mentionsUs(chunk, at, end) ? 'take' : 'pass';
+        return end > chunk.length || textOf(chunk, at, end) !== undefined ? 'take' : 'pass';
       },
       peek: () => 'pass',
-      take: (frame) => {
-        if (this.#session === undefined || !mentionsUs(frame, 0, frame.length)) return frame;
-        const session = this.#session;
-        return replaceExtensionStatements(frame, () => session.newGrantToken());
-      },
+      take: (frame) => this.#takeFromClient(frame),
       tooLarge: () => {},
     };
   }
 
-  #statementEnded(): void {
+  #clientSpoke(type: number): void {
+    this.#lone = undefined;
+    this.#isLone = type === MessageType.query && this.#expected === 0 && this.#status === IDLE;
+    this.#status = undefined;
+    if (
+      type === MessageType.query ||
+      type === MessageType.sync ||
+      type === MessageType.functionCall
+    )
+      this.#expected++;
+  }
+
+  #takeFromClient(frame: Buffer): Buffer {
+    const text = textOf(frame, 0, frame.length);
+    const session = this.#session;
+    if (session === undefined || text === undefined) return frame;
+    if (this.#isLone) {
+      this.#lone = { text: text.slice(5, -1), startedAt: Date.now() };
+    }
+    if (!/extension/i.test(text)) return frame;
+    const replaced = replaceExtensionStatements(frame, () => session.newGrantToken());
+    // Positions can be told apart only where no other text is on its way.
+    this.#replacements =
+      this.#lone === undefined
+        ? []
+        : replaced.replacements(this.#parameters.get('client_encoding'));
+    return replaced.frame;
+  }
+
+  #statementEnded(status: number | undefined): void {
     this.#session?.statementEnded();
+    this.#expected = Math.max(this.#expected - 1, 0);
+    this.#status = this.#expected === 0 ? status : undefined;
+    this.#lone = undefined;
+    this.#replacements = [];
     this.#ownTag = undefined;
     this.#raised = undefined;
     this.#unanswered = undefined;
@@ -187,8 +299,8 @@ export class Interceptor implements SessionEvents {
   }
 }
 
-/** Cheap, and right for nearly every text: parsing is for those that may hold a statement of ours. */
-function mentionsUs(bytes: Buffer, from: number, to: number): boolean {
+/** The message as text, if it mentions us. Cheap, and right for nearly every text: parsing is for the rest. */
+function textOf(bytes: Buffer, from: number, to: number): string | undefined {
   const text = bytes.toString('latin1', from, to);
-  return /pg_background/i.test(text) && /extension/i.test(text);
+  return /pg_background/i.test(text) ? text : undefined;
 }

@@ -2,10 +2,15 @@ import { encodeReport, MessageType, reportFieldsOf } from '../src/index.ts';
 
 /** An error as the last message to a client. */
 export function fatalResponse(error: unknown): Buffer {
+  return errorResponse('FATAL', error);
+}
+
+/** An error as the server would send it. */
+export function errorResponse(severity: 'ERROR' | 'FATAL', error: unknown): Buffer {
   const { code, message, detail, hint } = reportFieldsOf(error);
   const fields: (readonly [string, string | undefined])[] = [
-    ['S', 'FATAL'],
-    ['V', 'FATAL'],
+    ['S', severity],
+    ['V', severity],
     ['C', code],
     ['M', message],
     ['D', detail],

@@ -9,8 +9,8 @@ export class ProxyServer {
   readonly #sessions = new Set<Promise<void>>();
   readonly #shutdown = new AbortController();
 
-  constructor(services: SessionServices) {
-    this.#services = services;
+  constructor(services: Omit<SessionServices, 'cancels'>) {
+    this.#services = { ...services, cancels: new Map() };
     setMaxListeners(0, this.#shutdown.signal); // one for each session
     this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (client) =>
       this.#accept(client),

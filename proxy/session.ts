@@ -33,6 +33,11 @@ export interface SessionServices {
   readonly upstream: { readonly host: string; readonly port: number };
   readonly clientLoginTimeoutMs: number;
   readonly serverConnectTimeoutMs: number;
+  /**
+   * What a CancelRequest is for that the server could do nothing about: by its pid and key in hex.
+   * Says whether it was taken care of.
+   */
+  readonly cancels: Map<string, () => boolean>;
 }
 
 /**
@@ -87,6 +92,7 @@ async function forwardCancel(
   packet: Buffer,
   services: SessionServices,
 ): Promise<void> {
+  if (services.cancels.get(packet.toString('hex', 8))?.()) return;
   const server = await connectToServer(services);
   try {
     await new Promise<void>((resolve) => {
@@ -113,18 +119,32 @@ async function relay(
   const isReplication = /^(true|on|yes|1|database)$/i.test(parameters.get('replication') ?? '');
   const server = await connectToServer(services);
   let opened: OpenedSession | undefined;
+  let cancelKey: string | undefined;
+  let interceptor: Interceptor | undefined;
   try {
     if (client.destroyed) return;
-    const interceptor = new Interceptor((pid) => {
-      if (opened !== undefined) opened.session.pid = pid;
+    const streams = new Interceptor({
+      onBackendKey: (pid, key) => {
+        if (opened !== undefined) opened.session.pid = pid;
+        cancelKey = key.toString('hex');
+        services.cancels.set(cancelKey, () => streams.repeater.cancel());
+      },
+      toServer: (bytes) => void server.write(bytes),
+      toClient: (bytes) => void client.write(bytes),
+      replayClient: (chunks) => {
+        for (const chunk of chunks)
+          streams.fromClient.push(chunk, (bytes) => void server.write(bytes));
+        client.resume();
+      },
     });
+    interceptor = streams;
     // Names that are no UTF-8 are all the same to us: such sessions are relayed, and no more.
     const isKnown = role !== '' && !`${role}${parameters.get('database')}`.includes('\ufffd');
     if (!isReplication && isKnown) {
-      opened = services.engine.openSession(role, parameters.get('database') || role, interceptor);
-      interceptor.session = opened.session;
+      opened = services.engine.openSession(role, parameters.get('database') || role, streams);
+      streams.session = opened.session;
     }
-    stream.isBetweenMessages = () => !isReplication && interceptor.fromServer.isBetweenMessages;
+    stream.isBetweenMessages = () => !isReplication && streams.fromServer.isBetweenMessages;
     await new Promise<void>((resolve) => {
       const fail = (error: unknown) => {
         report(error, services.logger);
@@ -155,20 +175,38 @@ async function relay(
       );
       if (client.destroyed) onClosed();
       server.write(opened === undefined ? packet : addParameters(packet, [opened.parameter]));
-      const { fromClient, fromServer } = interceptor;
+      const { fromClient, fromServer, repeater } = streams;
       if (isReplication) {
         pump(server, client, (chunk, forward) => forward(chunk), fail);
         pump(client, server, (chunk, forward) => forward(chunk), fail);
         if (rest.length > 0) server.write(rest);
       } else {
-        pump(server, client, (chunk, forward) => fromServer.push(chunk, forward), fail);
-        pump(client, server, (chunk, forward) => fromClient.push(chunk, forward), fail);
+        pump(
+          server,
+          client,
+          (chunk, forward) => {
+            fromServer.push(chunk, forward);
+            streams.serverChunkDone();
+          },
+          fail,
+        );
+        pump(
+          client,
+          server,
+          (chunk, forward) => {
+            if (!repeater.isHolding) fromClient.push(chunk, forward);
+            else if (!repeater.hold(chunk)) client.pause();
+          },
+          fail,
+        );
         if (rest.length > 0) fromClient.push(rest, (bytes) => server.write(bytes));
       }
       client.resume();
     });
   } finally {
     server.destroy();
+    interceptor?.repeater.close();
+    if (cancelKey !== undefined) services.cancels.delete(cancelKey);
     await opened?.close();
   }
 }

@@ -266,7 +266,13 @@ BEGIN
       DATATYPE   = COALESCE(problem OPERATOR(pg_catalog.->>) 'dataType', ''),
       CONSTRAINT = COALESCE(problem OPERATOR(pg_catalog.->>) 'constraint', '');
   END IF;
-  RETURN reply OPERATOR(pg_catalog.->) 'ok';
+  reply := reply OPERATOR(pg_catalog.->) 'ok';
+  -- The statement will be run again; till then the proxy watches over its time limit.
+  IF reply OPERATOR(pg_catalog.->) 'later' IS NOT NULL THEN
+    RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('L ', nonce, ' ',
+      (SELECT s.setting FROM pg_catalog.pg_show_all_settings() AS s WHERE s.name OPERATOR(pg_catalog.=) 'statement_timeout'));
+  END IF;
+  RETURN reply;
 END
 $function$;
 COMMENT ON FUNCTION pgbackground.call(pg_catalog.text, pg_catalog.json, pg_catalog.text) IS

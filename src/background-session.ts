@@ -1,3 +1,4 @@
+import type { Verb } from './api.ts';
 import { progressOf } from './call-arguments.ts';
 import {
   isVerb,
@@ -30,6 +31,13 @@ export interface SessionEvents {
   noticesRaised(): void;
   /** A function will get no answer, for this reason, and raise 53000. */
   unanswered(reason: ReportFields): void;
+  /**
+   * Whether the statement that runs is nothing but this call, so that it can end now and be run
+   * again when the worker has ended. If so, nothing that the client sends reaches the server before.
+   */
+  canRepeat(verb: Verb, worker: { readonly pid: number; readonly cookie: string }): boolean;
+  /** The function returns early: its statement is to be run again at this time. */
+  repeat(when: Promise<void>, timeoutMs: number): void;
 }
 
 /** A call that a function waits for. What it asks is forgotten as soon as nobody waits any more. */
@@ -37,6 +45,8 @@ interface Call {
   readonly conversation: Conversation;
   message: CallMessage | undefined;
   offered: OfferedResult | undefined;
+  /** The worker for which its statement will be run again. */
+  awaited: Worker | undefined;
 }
 
 type CallMessage = Extract<CallbackMessage, { kind: 'request' | 'install' }>;
@@ -136,6 +146,10 @@ export class BackgroundSession {
       case 'awake':
         if (message.nonce !== this.#call?.conversation.nonce) break;
         return this.#call.conversation.awake();
+      case 'leaving':
+        if (message.nonce !== this.#call?.conversation.nonce) break;
+        if (this.#call.awaited === undefined) break;
+        return this.#events.repeat(this.#call.awaited.ended, message.timeoutMs);
       case 'received':
         if (message.receipt !== this.#call?.offered?.receipt) break;
         this.#track(this.#call.offered.consume());
@@ -194,7 +208,12 @@ export class BackgroundSession {
 
   #begin(message: CallMessage, replyTo: ReplyAddress): void {
     this.#endCall();
-    const call: Call = { conversation: new Conversation(replyTo), message, offered: undefined };
+    const call: Call = {
+      conversation: new Conversation(replyTo),
+      message,
+      offered: undefined,
+      awaited: undefined,
+    };
     this.#call = call;
     this.#track(
       this.#converse(call).catch((error: unknown) => {
@@ -256,6 +275,12 @@ export class BackgroundSession {
       abandoned: conversation.abandoned,
       packetBytes: link.packetBytes(conversation.isWide),
       findBlockers: (pid) => this.#withLink((current) => current.blockersOf(pid)),
+      leave: (worker) => {
+        if (!this.#events.canRepeat(verb, { pid: worker.pid, cookie: worker.order.cookie }))
+          return false;
+        call.awaited = worker;
+        return true;
+      },
       offer: (result) => {
         this.#releaseOffered(call);
         call.offered = result;

@@ -65,6 +65,7 @@ export type CallbackMessage =
   | { readonly kind: 'tag'; readonly grantToken: string; readonly tag: string }
   | { readonly kind: 'acknowledge'; readonly nonce: string; readonly packet: number }
   | { readonly kind: 'received'; readonly receipt: string }
+  | { readonly kind: 'leaving'; readonly nonce: string; readonly timeoutMs: number }
   | { readonly kind: 'awake'; readonly nonce: string };
 
 /** Reads the text of a callback notice, from its beginning only; undefined when it is none of ours. */
@@ -97,6 +98,10 @@ export function parseCallback(text: string): CallbackMessage | undefined {
         : undefined;
     case 'F':
       return parts.length === 1 ? { kind: 'received', receipt: first } : undefined;
+    case 'L':
+      return parts.length === 2
+        ? { kind: 'leaving', nonce: first, timeoutMs: Number(second) }
+        : undefined;
     case 'W':
       return parts.length === 1 ? { kind: 'awake', nonce: first } : undefined;
     default:

@@ -119,6 +119,8 @@ export class BackgroundEngine {
       errorRaised: () => {},
       noticesRaised: () => {},
       unanswered: () => {},
+      canRepeat: () => false,
+      repeat: () => {},
     };
     const session = this.#newSession(login, token, events);
     return {

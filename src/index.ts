@@ -20,6 +20,7 @@ export { BackgroundError, ProtocolError, reportFieldsOf, type ReportFields } fro
 export { CALLBACK_SQLSTATE, MAX_REQUEST_BYTES } from './callback.ts';
 export { alterStatement, createStatement, dropStatement } from './install.ts';
 export { findExtensionStatements, type ExtensionStatement } from './sql-text.ts';
+export { repeatedStatement } from './repeatable-call.ts';
 export { newGrantToken } from './signing-key.ts';
 export {
   decodeCommandTag,
@@ -29,5 +30,5 @@ export {
   MessageType,
   reportFields,
 } from './messages.ts';
-export { apiFunctionNames } from './api.ts';
+export { apiFunctionNames, type Verb } from './api.ts';
 export type { Logger } from './logger.ts';

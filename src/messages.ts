@@ -24,6 +24,8 @@ export const MessageType = {
   rowDescription: 0x54, // T
   query: 0x51, // Q (F)
   parse: 0x50, // P (F)
+  sync: 0x53, // S (F)
+  functionCall: 0x46, // F (F)
 } as const;
 
 /** One column of a RowDescription: what it is, not what it is called. */

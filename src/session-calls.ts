@@ -43,6 +43,8 @@ export interface Caller {
   readonly abandoned: AbortSignal;
   /** Says what is on its way to the reader; an earlier offer of the same call is withdrawn. */
   offer(result: OfferedResult): void;
+  /** Whether the asking statement can end now and be run again when the worker has ended. */
+  leave(worker: Worker): boolean;
   /** How many bytes of an answer one packet carries for the asking role. */
   readonly packetBytes: number;
 }
@@ -57,6 +59,9 @@ export interface OfferedResult {
 }
 
 const ANY_TEXT = 25;
+
+/** Tells a function to return at once: its statement will be run again. */
+const LATER = { later: true };
 
 /** How long a wait lasts before, and between, looking whether it can ever end. */
 const CYCLE_CHECK_MS = 1_000;
@@ -109,8 +114,7 @@ export class SessionCalls {
         await (await this.#find(args, caller)).cancelGently(clamp(args['graceMs'], 3_600_000));
         return {};
       case 'pg_background_wait_v2':
-        await this.#untilEnd(await this.#find(args, caller), caller);
-        return {};
+        return (await this.#untilEnd(await this.#find(args, caller), caller)) ? {} : LATER;
       case 'pg_background_wait_v2_timeout': {
         const worker = await this.#find(args, caller);
         return { ended: await worker.endsWithin(clamp(args['timeoutMs'], 86_400_000)) };
@@ -198,7 +202,7 @@ export class SessionCalls {
         `results are disabled for PID ${worker.pid} (submitted via submit_v2)`,
       );
     }
-    await this.#untilEnd(worker, caller);
+    if (!(await this.#untilEnd(worker, caller))) return LATER;
     if (worker.error !== undefined) {
       throw new WorkerFailure(worker, worker.error, () => this.#registry.drop(worker));
     }
@@ -208,24 +212,28 @@ export class SessionCalls {
   }
 
   /**
-   * Settles when the worker has ended.
-   * @throws BackgroundError 40P01 when it waits, perhaps through others, for this very session
+   * Settles when the worker has ended: true. When it waits, perhaps through others, for this very
+   * session: false where the asking statement can end, which frees the worker, and be run again.
+   * @throws BackgroundError 40P01 where it cannot
    */
-  async #untilEnd(worker: Worker, { pid, findBlockers, abandoned }: Caller): Promise<void> {
-    if (worker.hasEnded) return;
+  async #untilEnd(worker: Worker, caller: Caller): Promise<boolean> {
+    if (worker.hasEnded) return true;
+    const { pid, findBlockers, abandoned } = caller;
     const done = this.#waits.begin(pid, worker.pid);
     abandoned.addEventListener('abort', done);
     try {
       while (!(await worker.endsWithin(CYCLE_CHECK_MS))) {
         abandoned.throwIfAborted();
         if (!(await this.#waits.mustGiveWay(pid, findBlockers))) continue;
+        if (caller.leave(worker)) return false;
         throw new BackgroundError('40P01', 'deadlock detected', {
           detail: `Process ${pid} waits for background worker ${worker.pid}, which waits for process ${pid}.`,
-          hint: 'End the transaction before, or look at the worker from time to time with pg_background_wait_v2_timeout.',
+          hint: 'Wait outside the transaction, in a statement of its own, or look at the worker from time to time with pg_background_wait_v2_timeout.',
         });
       }
       // A call that was cancelled reads nothing, so it consumes nothing.
       abandoned.throwIfAborted();
+      return true;
     } finally {
       abandoned.removeEventListener('abort', done);
       done();

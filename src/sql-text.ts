@@ -1,12 +1,12 @@
-import { loadModule, parseSync } from 'libpg-query';
+import { loadModule, parseSync, scanSync } from 'libpg-query';
 import { BackgroundError, type DatabaseText } from './errors.ts';
 
 await loadModule();
 
 /** A node of libpg-query's tree: an object with one key, which names its type. */
-type Node = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+export type Node = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 
-interface RawStatement {
+export interface RawStatement {
   readonly stmt?: Node;
   readonly stmt_location?: number;
   readonly stmt_len?: number;
@@ -51,7 +51,7 @@ export function splitStatements(script: string): string[] {
  * @throws BackgroundError 0A000
  */
 export function vetWorkerSql(sql: DatabaseText): boolean {
-  const statements = tryParse(sql);
+  const statements = parseStatements(sql);
   if (statements === undefined) return false;
   for (const { stmt = {} } of statements) {
     const copy = stmt['CopyStmt'];
@@ -73,10 +73,8 @@ export function vetWorkerSql(sql: DatabaseText): boolean {
 
 /** Finds the statements that create, alter or drop the extension; none in a text that does not parse. */
 export function findExtensionStatements(sql: DatabaseText): ExtensionStatement[] {
-  const statements = tryParse(sql) ?? [];
-  const utf8 = Buffer.from(sql, 'utf8');
-  // libpg-query counts the bytes of UTF-8, of which a byte above 127 has become two.
-  const offset = (bytes: number) => utf8.toString('utf8', 0, bytes).length;
+  const statements = parseStatements(sql) ?? [];
+  const offset = offsetsOf(sql);
   const found: ExtensionStatement[] = [];
   for (const { stmt = {}, stmt_location: from = 0, stmt_len: length } of statements) {
     const what = readExtensionStatement(stmt);
@@ -135,7 +133,21 @@ function optionOf(statement: Readonly<Record<string, unknown>>, name: string): s
   return typeof value === 'string' ? value : undefined;
 }
 
-function tryParse(sql: DatabaseText): RawStatement[] | undefined {
+/** libpg-query counts the bytes of UTF-8, of which a byte above 127 has become two: gives places in the text. */
+export function offsetsOf(sql: DatabaseText): (bytes: number) => number {
+  const utf8 = Buffer.from(sql, 'utf8');
+  return (bytes) => utf8.toString('utf8', 0, bytes).length;
+}
+
+/** The tokens of a text that parses. Their places count as those of nodes do. */
+export function tokensOf(
+  sql: DatabaseText,
+): readonly { readonly start: number; readonly end: number; readonly text: string }[] {
+  return scanSync(sql).tokens;
+}
+
+/** The statements of a text; undefined when it does not parse. */
+export function parseStatements(sql: DatabaseText): RawStatement[] | undefined {
   try {
     return parse(sql);
   } catch {

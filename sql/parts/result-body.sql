@@ -1,4 +1,7 @@
 description := pgbackground.call(verb, pg_catalog.json_build_object('step', 'describe', 'pid', pid, 'cookie', cookie::pg_catalog.text));
+  IF description OPERATOR(pg_catalog.->) 'later' IS NOT NULL THEN
+    RETURN;
+  END IF;
   type_oids := description OPERATOR(pg_catalog.->) 'types';
   types := pgbackground.type_names(type_oids);
   refusal := description OPERATOR(pg_catalog.->>) 'refusal';

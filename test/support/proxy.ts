@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import type { Socket } from 'node:net';
 import pg from 'pg';
 import { ProxyServer } from '../../proxy/server.ts';
 import {
@@ -164,6 +165,11 @@ export class TestClient extends pg.Client {
       this.notices.push({ severity: severity ?? '', code: code ?? '', message: message ?? '' });
     });
     this.on('error', () => {});
+  }
+
+  /** Cuts the connection without a word. */
+  cut(): void {
+    (this as unknown as { connection: { stream: Socket } }).connection.stream.destroy();
   }
 
   /** The rows of one statement, as arrays. */

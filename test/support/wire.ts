@@ -75,6 +75,11 @@ export class RawClient {
     }
   }
 
+  /** The process ID of the backend, as BackendKeyData told it. */
+  get pid(): number {
+    return this.messages.find(({ type }) => type === 'K')?.body.readInt32BE(0) ?? 0;
+  }
+
   /** Runs a simple query and gives all messages of its answer. */
   async query(sql: string): Promise<RawMessage[]> {
     this.socket.write(serialize.query(sql));

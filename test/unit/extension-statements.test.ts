@@ -1,8 +1,8 @@
 import { expect } from 'chai';
-import { replaceExtensionStatements } from '../../proxy/extension-statements.ts';
+import { movePosition, replaceExtensionStatements } from '../../proxy/extension-statements.ts';
 import { createStatement, dropStatement } from '../../src/install.ts';
 import { constantsIn, parseStatement, type ParsedBody } from '../support/sql-rules.ts';
-import { bytes, message, parse, query } from '../support/messages.ts';
+import { bytes, message, parse, query, report } from '../support/messages.ts';
 
 /** Tokens that are easy to tell apart. */
 function tokens(): () => string {
@@ -11,7 +11,7 @@ function tokens(): () => string {
 }
 
 function replace(frame: Buffer): Buffer {
-  return replaceExtensionStatements(frame, tokens());
+  return replaceExtensionStatements(frame, tokens()).frame;
 }
 
 /** The text of a Query message, one character a byte. */
@@ -145,4 +145,42 @@ describe('replaceExtensionStatements', () => {
       expect(constantsIn(body)).to.include.members([meant, `${create} SCHEMA ${written}`]);
     });
   }
+});
+
+describe('movePosition', () => {
+  /** Where the server finds a word in the replaced text, and where the client is told that it is. */
+  function toldPosition(sql: string, word: string, encoding = 'UTF8'): number {
+    const utf8 = (text: string) => Buffer.from(text, 'utf8').toString('latin1');
+    const replaced = replaceExtensionStatements(query(utf8(sql)), tokens());
+    const text = Buffer.from(textOf(replaced.frame), 'latin1').toString('utf8');
+    const seen = [...text.slice(0, text.lastIndexOf(word))].length + 1;
+    const moved = movePosition(
+      report('E', 'C42703', `P${seen}`),
+      replaced.replacements(encoding),
+    ).toString();
+    return Number(/P(\d+)/.exec(moved)?.[1]);
+  }
+
+  const cases = [
+    'CREATE EXTENSION pg_background; SELECT mistaken',
+    'SELECT 1; CREATE EXTENSION pg_background; SELECT mistaken',
+    `SELECT 'ééé'; CREATE EXTENSION pg_background SCHEMA "ünï"; SELECT 'é', mistaken`,
+    'CREATE EXTENSION pg_background; DROP EXTENSION pg_background; SELECT mistaken',
+  ];
+  for (const sql of cases) {
+    it(`gives the place in the client's text of ${sql}`, () => {
+      expect(toldPosition(sql, 'mistaken')).to.equal(
+        [...sql.slice(0, sql.indexOf('mistaken'))].length + 1,
+      );
+    });
+  }
+
+  it('leaves a position before what was replaced', () => {
+    expect(toldPosition('SELECT mistaken; CREATE EXTENSION pg_background', 'mistaken')).to.equal(8);
+  });
+
+  it('leaves a report alone where nothing was replaced', () => {
+    const error = report('E', 'C42703', 'P8');
+    expect(movePosition(error, [])).to.equal(error);
+  });
 });

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { Interceptor } from '../../proxy/interceptor.ts';
+import { Interceptor, type InterceptorLinks } from '../../proxy/interceptor.ts';
 import type { MessageFilter } from '../../proxy/message-filter.ts';
 import { createStatement, type BackgroundSession } from '../../src/index.ts';
 import { byteByByte, everyCut } from '../support/cuts.ts';
@@ -35,6 +35,13 @@ class ScriptedSession {
   }
 }
 
+const noLinks: InterceptorLinks = {
+  onBackendKey: () => {},
+  toServer: () => {},
+  toClient: () => {},
+  replayClient: () => {},
+};
+
 function pass(filter: MessageFilter, ...chunks: readonly Buffer[]): Buffer {
   const forwarded: Buffer[] = [];
   for (const chunk of chunks) filter.push(chunk, (part) => forwarded.push(Buffer.from(part)));
@@ -45,7 +52,7 @@ function pass(filter: MessageFilter, ...chunks: readonly Buffer[]): Buffer {
 function intercept(parameters: Readonly<Record<string, string>> = {}) {
   const session = new ScriptedSession();
   const pids: number[] = [];
-  const interceptor = new Interceptor((pid) => pids.push(pid));
+  const interceptor = new Interceptor({ ...noLinks, onBackendKey: (pid) => void pids.push(pid) });
   interceptor.session = session as unknown as BackgroundSession;
   const all = {
     client_encoding: 'UTF8',
@@ -113,7 +120,7 @@ describe('Interceptor', () => {
     });
 
     it('are taken out, and lost, in a connection without session', () => {
-      const interceptor = new Interceptor(() => {});
+      const interceptor = new Interceptor(noLinks);
       expect(pass(interceptor.fromServer, stream)).to.deep.equal(without);
     });
 
@@ -423,7 +430,7 @@ describe('Interceptor', () => {
     });
 
     it('replaces nothing in a connection without session', () => {
-      const interceptor = new Interceptor(() => {});
+      const interceptor = new Interceptor(noLinks);
       pass(interceptor.fromServer, parameterStatus('client_encoding', 'UTF8'));
       pass(interceptor.fromServer, parameterStatus('standard_conforming_strings', 'on'));
       expect(pass(interceptor.fromClient, query(statement))).to.deep.equal(query(statement));
@@ -442,7 +449,7 @@ describe('Interceptor', () => {
     }
 
     it('replaces nothing before the server has said how to read texts', () => {
-      const interceptor = new Interceptor(() => {});
+      const interceptor = new Interceptor(noLinks);
       interceptor.session = new ScriptedSession() as unknown as BackgroundSession;
       expect(pass(interceptor.fromClient, query(statement))).to.deep.equal(query(statement));
     });

@@ -38,6 +38,8 @@ describe('MessageType', () => {
       'rowDescription T',
       'query Q',
       'parse P',
+      'sync S',
+      'functionCall F',
     ]);
   });
 });

@@ -1,0 +1,103 @@
+import type { Verb } from './api.ts';
+import type { DatabaseText } from './errors.ts';
+import { offsetsOf, parseStatements, tokensOf, type Node } from './sql-text.ts';
+
+/** The calls that wait, and that can wait again. */
+const WAITING: readonly string[] = [
+  'pg_background_result',
+  'pg_background_result_v2',
+  'pg_background_wait_v2',
+] satisfies Verb[];
+
+/**
+ * A statement that waits for a worker, as it is run a second time when the worker has ended: its
+ * arguments, which may have launched the worker, become the handle. Undefined when there is more in
+ * the statement than this one call, so that it must not run twice.
+ * @param verb the call that waits
+ */
+export function repeatedStatement(
+  sql: DatabaseText,
+  verb: Verb,
+  pid: number,
+  cookie: string,
+): DatabaseText | undefined {
+  const place = argumentsOf(sql, verb);
+  if (place === undefined) return undefined;
+  const handle = verb === 'pg_background_result' ? `${pid}` : `${pid}, '${cookie}'`;
+  return sql.slice(0, place.start) + handle + sql.slice(place.end);
+}
+
+/** Where the arguments of the one call stand, between its parentheses. */
+function argumentsOf(sql: DatabaseText, verb: Verb): { start: number; end: number } | undefined {
+  const [statement, ...others] = parseStatements(sql) ?? [];
+  const select = statement?.stmt?.['SelectStmt'];
+  if (select === undefined || others.length > 0) return undefined;
+  const call = onlyCallOf(select);
+  if (call === undefined || nameOf(call) !== verb || !WAITING.includes(verb)) return undefined;
+  if (!((call['args'] ?? []) as Node[]).every(isHarmless)) return undefined;
+  const tokens = tokensOf(sql);
+  const open = tokens.findIndex(
+    ({ start, text }) => start >= Number(call['location']) && text === '(',
+  );
+  let depth = 0;
+  const close = tokens.findIndex(({ text }, index) => {
+    if (index < open) return false;
+    if (text === '(') depth++;
+    return text === ')' && --depth === 0;
+  });
+  const [first, last] = [tokens[open], tokens[close]];
+  if (first === undefined || last === undefined) return undefined;
+  const offset = offsetsOf(sql);
+  return { start: offset(first.end), end: offset(last.start) };
+}
+
+/** The call in `SELECT * FROM f(…) [AS (…)]` or `SELECT f(…)`, if the statement is no more than that. */
+function onlyCallOf(
+  select: Readonly<Record<string, unknown>>,
+): Readonly<Record<string, unknown>> | undefined {
+  const { targetList, fromClause, limitOption, op, ...more } = select;
+  if (Object.keys(more).length > 0 || op !== 'SETOP_NONE') return undefined;
+  if (limitOption !== 'LIMIT_OPTION_DEFAULT') return undefined;
+  const targets = (targetList ?? []) as Node[];
+  const values = targets.map((target) => target['ResTarget']?.['val'] as Node | undefined);
+  if (fromClause === undefined) {
+    const call = values[0]?.['FuncCall'];
+    // A result is read in FROM only.
+    return values.length === 1 && call !== undefined && nameOf(call) === 'pg_background_wait_v2'
+      ? call
+      : undefined;
+  }
+  if (!values.every((value) => value?.['ColumnRef'] !== undefined)) return undefined;
+  const [source, ...others] = fromClause as Node[];
+  const range = source?.['RangeFunction'];
+  if (range === undefined || others.length > 0 || range['ordinality'] === true) return undefined;
+  const [list, ...furtherLists] = (range['functions'] ?? []) as { List: { items: Node[] } }[];
+  return furtherLists.length > 0 ? undefined : list?.List.items[0]?.['FuncCall'];
+}
+
+/** Whether an argument is a constant, or launches the worker from constants: it waits for nothing itself. */
+function isHarmless(node: Node): boolean {
+  const [kind = '', fields = {}] = Object.entries(node)[0] ?? [];
+  const part = (name: string) => fields[name] === undefined || isHarmless(fields[name] as Node);
+  switch (kind) {
+    case 'A_Const':
+      return true;
+    case 'TypeCast':
+    case 'NamedArgExpr':
+      return part('arg');
+    case 'A_Expr':
+      return part('lexpr') && part('rexpr');
+    case 'FuncCall':
+      return (
+        /^(pg_background_launch|format|quote_(ident|literal|nullable))$/.test(nameOf(fields)) &&
+        ((fields['args'] ?? []) as Node[]).every(isHarmless)
+      );
+    default:
+      return false;
+  }
+}
+
+function nameOf(call: Readonly<Record<string, unknown>>): string {
+  const names = (call['funcname'] ?? []) as Node[];
+  return String(names.at(-1)?.['String']?.['sval']);
+}
