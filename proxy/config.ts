@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { isCustomSetting } from '../src/index.ts';
 
 /** A fault in what the operator said: its message is one line that names the option. */
 export class ConfigError extends Error {}
@@ -24,6 +25,7 @@ export interface ProxyConfig {
   readonly dataDirectory: string | undefined;
   readonly secretFile: string | undefined;
   readonly secret: string | undefined;
+  readonly customSettings: readonly string[];
   readonly logLevel: string;
 }
 
@@ -82,6 +84,14 @@ export function commandLine(actions: {
       ),
     )
     .addOption(
+      new Option(
+        '--custom-settings <names>',
+        'settings like app.tenant that background workers inherit, separated by commas',
+      )
+        .env('PGBG_CUSTOM_SETTINGS')
+        .argParser(parseCustomSettings),
+    )
+    .addOption(
       new Option('--log-level <level>', 'what is logged on stderr')
         .env('PGBG_LOG_LEVEL')
         .choices(['debug', 'info', 'warn', 'error', 'silent'])
@@ -116,6 +126,7 @@ function toConfig(options: Record<string, unknown>): ProxyConfig {
     dataDirectory: text('data'),
     secretFile: text('secretFile'),
     secret: secret === '' ? undefined : secret,
+    customSettings: (options['customSettings'] as readonly string[] | undefined) ?? [],
     logLevel: text('logLevel') ?? 'warn',
   });
 }
@@ -126,6 +137,20 @@ function parseAddress(text: string): Address {
     throw new InvalidArgumentError('Expected host:port, for instance 127.0.0.1:6432.');
   }
   return { host: (host ?? '127.0.0.1').replace(/^\[|\]$/g, ''), port: Number(port) };
+}
+
+function parseCustomSettings(text: string): readonly string[] {
+  const names = text
+    .split(',')
+    .map((name) => name.trim())
+    .filter((name) => name !== '');
+  const wrong = names.find((name) => !isCustomSetting(name));
+  if (wrong !== undefined) {
+    throw new InvalidArgumentError(
+      `"${wrong}" is no custom setting: expected names with a dot, for instance app.tenant,app.user.`,
+    );
+  }
+  return names;
 }
 
 function parseUpstream(text: string): Upstream {

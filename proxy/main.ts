@@ -57,7 +57,14 @@ async function run(config: ProxyConfig): Promise<void> {
     if (config.upstream !== undefined) await checkReachable(config.upstream);
     const address = { host: upstream.host, port: upstream.port };
     const secret = await findSecret(config, embedded?.dataDirectory);
-    const engine = new BackgroundEngine({ ...defaultEngineSettings, ...address, secret, logger });
+    const { customSettings } = config;
+    const engine = new BackgroundEngine({
+      ...defaultEngineSettings,
+      ...address,
+      secret,
+      customSettings,
+      logger,
+    });
     proxy = new ProxyServer({
       engine,
       logger,

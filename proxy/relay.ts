@@ -28,5 +28,6 @@ export function pump(
     isFull = false;
     source.resume();
   });
-  source.on('end', () => sink.end());
+  if (source.readableEnded) sink.end();
+  else source.on('end', () => sink.end());
 }

@@ -1,4 +1,4 @@
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import {
   BackgroundError,
   type BackgroundEngine,
@@ -8,7 +8,9 @@ import {
 import { Interceptor } from './interceptor.ts';
 import { pump } from './relay.ts';
 import { fatalResponse } from './replies.ts';
-import { addParameters, readFirstPacket, type FirstPacket } from './startup.ts';
+import { connectToServer, type ServerTarget } from './server-connection.ts';
+import { logIn, type SessionLogin } from './session-login.ts';
+import { readFirstPacket, type FirstPacket } from './startup.ts';
 
 /** How long a client may take to read what the server said before it closed the connection. */
 const FAREWELL_TIMEOUT_MS = 60_000;
@@ -27,12 +29,10 @@ interface Stream {
 }
 
 /** What a session needs of the proxy. */
-export interface SessionServices {
+export interface SessionServices extends ServerTarget {
   readonly engine: BackgroundEngine;
   readonly logger: Logger;
-  readonly upstream: { readonly host: string; readonly port: number };
   readonly clientLoginTimeoutMs: number;
-  readonly serverConnectTimeoutMs: number;
   /**
    * What a CancelRequest is for that the server could do nothing about: by its pid and key in hex.
    * Says whether it was taken care of.
@@ -114,36 +114,38 @@ async function relay(
   services: SessionServices,
   stream: Stream,
 ): Promise<void> {
-  const { parameters, packet, rest } = first;
-  const role = parameters.get('user') ?? '';
+  const { parameters } = first;
   const isReplication = /^(true|on|yes|1|database)$/i.test(parameters.get('replication') ?? '');
-  const server = await connectToServer(services);
-  let opened: OpenedSession | undefined;
+  // Names that are no UTF-8 are all the same to us: such sessions are relayed, and no more.
+  const names = [parameters.get('user') ?? '', parameters.get('database') ?? ''];
+  const isKnown = names[0] !== '' && !names.join('').includes('\ufffd');
+  let login: SessionLogin | undefined;
   let cancelKey: string | undefined;
-  let interceptor: Interceptor | undefined;
+  const streams = new Interceptor({
+    onBackendKey: (pid, key) => {
+      if (opened !== undefined) opened.session.pid = pid;
+      cancelKey = key.toString('hex');
+      services.cancels.set(cancelKey, () => streams.repeater.cancel());
+    },
+    toServer: (bytes) => void login?.server.write(bytes),
+    toClient: (bytes) => void client.write(bytes),
+    replayClient: (chunks) => {
+      for (const chunk of chunks)
+        streams.fromClient.push(chunk, (bytes) => void login?.server.write(bytes));
+      client.resume();
+    },
+  });
+  const opened: OpenedSession | undefined =
+    isReplication || !isKnown ? undefined : services.engine.openSession(parameters, streams);
   try {
-    if (client.destroyed) return;
-    const streams = new Interceptor({
-      onBackendKey: (pid, key) => {
-        if (opened !== undefined) opened.session.pid = pid;
-        cancelKey = key.toString('hex');
-        services.cancels.set(cancelKey, () => streams.repeater.cancel());
-      },
-      toServer: (bytes) => void server.write(bytes),
-      toClient: (bytes) => void client.write(bytes),
-      replayClient: (chunks) => {
-        for (const chunk of chunks)
-          streams.fromClient.push(chunk, (bytes) => void server.write(bytes));
-        client.resume();
-      },
-    });
-    interceptor = streams;
-    // Names that are no UTF-8 are all the same to us: such sessions are relayed, and no more.
-    const isKnown = role !== '' && !`${role}${parameters.get('database')}`.includes('\ufffd');
-    if (!isReplication && isKnown) {
-      opened = services.engine.openSession(role, parameters.get('database') || role, streams);
+    if (opened === undefined) {
+      login = await passStartup(first, services);
+    } else {
       streams.session = opened.session;
+      login = await logIn(client, first, opened, services);
     }
+    if (login === undefined || client.destroyed) return;
+    const { server, fromServer: greeting, fromClient: impatience } = login;
     stream.isBetweenMessages = () => !isReplication && streams.fromServer.isBetweenMessages;
     await new Promise<void>((resolve) => {
       const fail = (error: unknown) => {
@@ -156,12 +158,12 @@ async function relay(
       const onClosed = () => {
         if (--left === 0) resolve();
       };
-      client.on('close', () => {
+      whenClosed(client, () => {
         clearTimeout(frozen);
         server.destroySoon();
         onClosed();
       });
-      server.on('close', () => {
+      whenClosed(server, () => {
         // What the server said last is delivered first; what the client still says is for nobody.
         client.end();
         client.resume();
@@ -173,14 +175,14 @@ async function relay(
       server.on('error', (error) =>
         services.logger.debug({ err: error }, 'server connection failed'),
       );
-      if (client.destroyed) onClosed();
-      server.write(opened === undefined ? packet : addParameters(packet, [opened.parameter]));
       const { fromClient, fromServer, repeater } = streams;
       if (isReplication) {
+        for (const chunk of impatience) server.write(chunk);
         pump(server, client, (chunk, forward) => forward(chunk), fail);
         pump(client, server, (chunk, forward) => forward(chunk), fail);
-        if (rest.length > 0) server.write(rest);
       } else {
+        fromServer.push(greeting, (bytes) => client.write(bytes));
+        for (const chunk of impatience) fromClient.push(chunk, (bytes) => server.write(bytes));
         pump(
           server,
           client,
@@ -199,37 +201,32 @@ async function relay(
           },
           fail,
         );
-        if (rest.length > 0) fromClient.push(rest, (bytes) => server.write(bytes));
       }
       client.resume();
+      server.resume();
     });
   } finally {
-    server.destroy();
-    interceptor?.repeater.close();
+    login?.server.destroy();
+    streams.repeater.close();
     if (cancelKey !== undefined) services.cancels.delete(cancelKey);
     await opened?.close();
   }
 }
 
-function connectToServer({ upstream, serverConnectTimeoutMs }: SessionServices): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const server = connect({ ...upstream, noDelay: true, keepAlive: true, allowHalfOpen: true });
-    const timer = setTimeout(() => server.destroy(new Error('timed out')), serverConnectTimeoutMs);
-    server.once('error', (cause) => {
-      clearTimeout(timer);
-      reject(
-        new BackgroundError('08006', 'the proxy could not connect to the server', {
-          detail: cause.message,
-          hint: 'Is the server that --upstream names running?',
-          cause,
-        }),
-      );
-    });
-    server.once('connect', () => {
-      clearTimeout(timer);
-      resolve(server);
-    });
-  });
+/** Calls back when a socket has closed, also when that was earlier. */
+function whenClosed(socket: Socket, callback: () => void): void {
+  if (socket.closed) setImmediate(callback);
+  else socket.once('close', callback);
+}
+
+/** A session that is only forwarded. */
+async function passStartup(
+  { packet, rest }: FirstPacket & { kind: 'startup' },
+  services: SessionServices,
+): Promise<SessionLogin> {
+  const server = await connectToServer(services);
+  server.write(packet);
+  return { server, fromServer: Buffer.alloc(0), fromClient: rest.length > 0 ? [rest] : [] };
 }
 
 /** What the peers did wrong is theirs to know; what we did wrong is ours. */

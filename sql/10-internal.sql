@@ -326,6 +326,24 @@ END
 $function$;
 COMMENT ON FUNCTION pgbackground.session_settings() IS 'Gives the settings in effect, as JSON.';
 
+-- The server lists custom settings (a.b) nowhere. Those go along of which the names are known: from the
+-- session's startup packet, from the operator, and from quoted names and SHOW in the SQL itself.
+CREATE FUNCTION pgbackground.custom_settings(sql pg_catalog.text)
+RETURNS pg_catalog.json LANGUAGE plpgsql STABLE AS $function$
+#variable_conflict use_variable
+BEGIN
+  RETURN (SELECT pg_catalog.json_object_agg(n.name, pg_catalog.current_setting(n.name, true))
+            FROM (SELECT k.name FROM pg_catalog.unnest(ARRAY['pg_background.max_workers', 'pg_background.default_queue_size', 'pg_background.worker_timeout']
+                    OPERATOR(pg_catalog.||) pg_catalog.string_to_array(pg_catalog.current_setting('pgbg_proxy.custom_settings', true), ',')) AS k(name)
+                  UNION
+                  SELECT COALESCE(m.found[1], m.found[2])
+                    FROM pg_catalog.regexp_matches(pg_catalog.substr(sql, 1, 100000),
+                      '''([a-z_][a-z0-9_$]*(?:[.][a-z_][a-z0-9_$]*)+)''|\mSHOW\s+([a-z_][a-z0-9_$]*(?:[.][a-z_][a-z0-9_$]*)+)', 'gi') AS m(found)) AS n
+           WHERE pg_catalog.current_setting(n.name, true) IS NOT NULL AND NOT pg_catalog.starts_with(n.name, 'pgbg_proxy.'));
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.custom_settings(pg_catalog.text) IS 'Gives the custom settings that a worker with this SQL inherits, as JSON.';
+
 CREATE FUNCTION pgbackground.launch(verb pg_catalog.text, sql pg_catalog.text, queue_size integer)
 RETURNS pg_catalog.json LANGUAGE plpgsql VOLATILE AS $function$
 #variable_conflict use_variable
@@ -334,7 +352,7 @@ BEGIN
     'maxWorkers', pg_catalog.current_setting('pg_background.max_workers', true),
     'defaultQueueSize', pg_catalog.current_setting('pg_background.default_queue_size', true),
     'workerTimeout', pg_catalog.current_setting('pg_background.worker_timeout', true),
-    'settings', pgbackground.session_settings()));
+    'settings', pgbackground.session_settings(), 'custom', pgbackground.custom_settings(sql)));
 END
 $function$;
 COMMENT ON FUNCTION pgbackground.launch(pg_catalog.text, pg_catalog.text, integer) IS 'What the three launching functions share.';

@@ -3,6 +3,7 @@ import { BackgroundSession, type SessionEvents } from './background-session.ts';
 import { CALLBACK_SQLSTATE } from './callback.ts';
 import { Login, type CallbackHook } from './login.ts';
 import { SpoolBudget } from './row-spool.ts';
+import { customSettingsOf, namesGivenIn, sessionDefaults } from './session-defaults.ts';
 import type { EngineSettings } from './settings.ts';
 import { WaitGraph } from './wait-graph.ts';
 import type { Worker } from './worker.ts';
@@ -10,11 +11,18 @@ import type { Worker } from './worker.ts';
 /** A session that the proxy has opened for a client, and the parameter that marks it. */
 export interface OpenedSession {
   readonly session: BackgroundSession;
-  /** To be added to the startup packet: tells the functions that the proxy listens. */
-  readonly parameter: readonly [name: string, value: string];
+  /** To be added to the startup packet: tell the functions that the proxy listens. */
+  readonly parameters: readonly StartupParameter[];
+  /** Settings that the API has and the server does not know, see MISPLACED_DEFAULTS. */
+  defaults(): readonly StartupParameter[];
+  /** Remembers which of the defaults this login's sessions should not be given. */
+  leaveOut(names: readonly string[]): void;
   /** Ends the session; settles when nothing of it is left but workers that go on. */
   close(): Promise<void>;
 }
+
+/** A name and its value, as a startup packet carries them. */
+export type StartupParameter = readonly [name: string, value: string];
 
 interface LoginUse {
   readonly login: Login;
@@ -28,24 +36,46 @@ export class BackgroundEngine {
   readonly #waits = new WaitGraph();
   readonly #logins = new Map<string, LoginUse>();
   readonly #running = new Set<Worker>();
+  /** Defaults that the sessions of a login are not to be given, by its key. */
+  readonly #leftOut = new Map<string, readonly string[]>();
 
   constructor(settings: EngineSettings) {
     this.#settings = settings;
     this.#budget = new SpoolBudget(settings.maxResultBytes, settings.maxTotalResultBytes);
   }
 
-  /** Announces a client session. Nothing is opened at the server before it calls a function. */
-  openSession(role: string, database: string, events: SessionEvents): OpenedSession {
+  /**
+   * Announces a client session, by its startup parameters. Nothing is opened at the server before it
+   * calls a function.
+   */
+  openSession(client: ReadonlyMap<string, string>, events: SessionEvents): OpenedSession {
+    const role = client.get('user') ?? '';
+    const database = client.get('database') || role;
     const key = `${role}\0${database}`;
     const use = this.#logins.get(key) ?? { login: this.#newLogin(role, database), sessions: 0 };
     this.#logins.set(key, use);
     use.sessions++;
     const token = randomUUID();
     const session = this.#newSession(use.login, token, events);
+    const given = namesGivenIn(client);
+    const custom = new Set([...customSettingsOf(client), ...this.#settings.customSettings]);
     let closing: Promise<void> | undefined;
     return {
       session,
-      parameter: ['pgbg_proxy.session', token],
+      parameters: [
+        ['pgbg_proxy.session', token],
+        ...(custom.size > 0
+          ? [['pgbg_proxy.custom_settings', [...custom].join(',')] as const]
+          : []),
+      ],
+      defaults: () =>
+        [...sessionDefaults].filter(
+          ([name]) => !given.has(name) && !this.#leftOut.get(key)?.includes(name),
+        ),
+      leaveOut: (names) => {
+        if (names.length > 0) this.#leftOut.set(key, names);
+        else this.#leftOut.delete(key);
+      },
       close: () =>
         (closing ??= (async () => {
           await session.close();

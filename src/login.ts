@@ -1,6 +1,7 @@
 import { BackendConnection, type LoginTarget } from './backend-connection.ts';
 import { ControlLink } from './control-link.ts';
 import { BackgroundError } from './errors.ts';
+import { sessionDefaults } from './session-defaults.ts';
 import { readBaseline, SPEAK_DATABASE_ENCODING, type SettingValues } from './session-settings.ts';
 import type { EngineSettings } from './settings.ts';
 
@@ -10,6 +11,8 @@ export interface PooledConnection {
   /** Settings as the login left them. */
   readonly baseline: SettingValues;
   readonly openedAt: number;
+  /** Whether it has waited in the pool, where it may have died. */
+  wasIdle: boolean;
   readonly hook: CallbackHook;
 }
 
@@ -129,8 +132,13 @@ export class Login {
     if (this.#isClosed || this.#idle.length >= this.#settings.maxIdleConnections) {
       await pooled.connection.close();
     } else {
-      this.#idle.push(pooled);
+      this.#pool(pooled);
     }
+  }
+
+  #pool(pooled: PooledConnection): void {
+    pooled.wasIdle = true;
+    this.#idle.push(pooled);
   }
 
   /** True once: whether the caller is to remove what proxies that are gone have left in this database. */
@@ -163,7 +171,7 @@ export class Login {
     this.#warming = this.#open()
       .then(async (pooled) => {
         if (this.#isClosed) await pooled.connection.close();
-        else this.#idle.push(pooled);
+        else this.#pool(pooled);
       })
       .catch((error: unknown) => {
         this.#settings.logger.debug(
@@ -176,14 +184,23 @@ export class Login {
 
   async #open(): Promise<PooledConnection> {
     const hook = this.#hook();
+    const { customSettings } = this.#settings;
     const connection = await BackendConnection.open(
       this.target,
-      { application_name: 'pg-background-proxy worker', 'pgbg_proxy.session': hook.token },
+      {
+        application_name: 'pg-background-proxy worker',
+        'pgbg_proxy.session': hook.token,
+        ...Object.fromEntries(sessionDefaults),
+        ...(customSettings.length > 0 && {
+          'pgbg_proxy.custom_settings': customSettings.join(','),
+        }),
+      },
       this.#settings.serverConnectTimeoutMs,
     );
     try {
       hook.attach(connection);
-      return { connection, baseline: await readBaseline(connection), openedAt: Date.now(), hook };
+      const baseline = await readBaseline(connection);
+      return { connection, baseline, openedAt: Date.now(), wasIdle: false, hook };
     } catch (error) {
       await connection.close();
       throw error;

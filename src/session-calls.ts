@@ -172,6 +172,7 @@ export class SessionCalls {
       {
         sql: String(args['sql']),
         settings: (args['settings'] ?? {}) as Record<string, unknown>,
+        custom: (args['custom'] ?? {}) as Record<string, unknown>,
         role: isOwnRole ? undefined : context.role,
         roleOid: context.roleOid,
         cookie: verb === 'pg_background_launch' ? '0' : newCookie(),

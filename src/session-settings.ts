@@ -1,5 +1,6 @@
 import type { BackendConnection } from './backend-connection.ts';
 import { ServerError, type DatabaseText } from './errors.ts';
+import { sessionDefaults } from './session-defaults.ts';
 
 /** Settings by name, as pg_settings gives them: values in the setting's base unit. */
 export type SettingValues = ReadonlyMap<string, DatabaseText>;
@@ -41,6 +42,16 @@ export function settingsToReplay(
       typeof entry[1] === 'string' &&
       !NOT_INHERITED.test(entry[0]) &&
       baseline.get(entry[0]) !== entry[1],
+  );
+}
+
+/** The custom settings that must be set: a worker's connection has none but our defaults. */
+export function customToReplay(
+  session: Readonly<Record<string, unknown>>,
+): [string, DatabaseText][] {
+  return Object.entries(session).filter(
+    (entry): entry is [string, DatabaseText] =>
+      typeof entry[1] === 'string' && sessionDefaults.get(entry[0]) !== entry[1],
   );
 }
 

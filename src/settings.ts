@@ -18,6 +18,8 @@ export interface EngineSettings {
   readonly maxResultBytes: number;
   /** The same for all workers together. */
   readonly maxTotalResultBytes: number;
+  /** Names of custom settings, `a.b`, that workers inherit wherever they were set. */
+  readonly customSettings: readonly string[];
   /** How long a shutdown waits for workers that still run. */
   readonly shutdownTimeoutMs: number;
 }
@@ -28,5 +30,6 @@ export const defaultEngineSettings = {
   serverLifetimeMs: 3_600_000,
   maxResultBytes: 1024 ** 3,
   maxTotalResultBytes: 10 * 1024 ** 3,
+  customSettings: [],
   shutdownTimeoutMs: 60_000,
 } as const satisfies Partial<EngineSettings>;

@@ -8,7 +8,8 @@ import {
 } from './errors.ts';
 import type { Login, PooledConnection } from './login.ts';
 import type { SpoolBudget } from './row-spool.ts';
-import { replay, settingsToReplay } from './session-settings.ts';
+import { sessionDefaults } from './session-defaults.ts';
+import { customToReplay, replay, settingsToReplay } from './session-settings.ts';
 import { vetAnyWorkerSql } from './sql-vetting.ts';
 import { within } from './within.ts';
 import { WorkerOutput } from './worker-output.ts';
@@ -21,6 +22,8 @@ export interface WorkerOrder {
   readonly sql: DatabaseText;
   /** What the session has set, see session_settings() in sql/. */
   readonly settings: Readonly<Record<string, unknown>>;
+  /** Custom settings of the session, see custom_settings() in sql/. */
+  readonly custom: Readonly<Record<string, unknown>>;
   /** The role to take on after the login; undefined for the login's own. */
   readonly role: DatabaseText | undefined;
   readonly roleOid: number;
@@ -71,6 +74,7 @@ export class Worker {
   #pid = 0;
   #wasCanceled = false;
   #wasTimedOut = false;
+  #hasCustomSettings = false;
   #settleEnded: () => void = () => {};
   #released: Promise<void> = Promise.resolve();
 
@@ -118,14 +122,16 @@ export class Worker {
           // worker_timeout limits the whole text in place of the session's statement_timeout.
           timeoutMs > 0 ? { ...settings, statement_timeout: '0' } : settings,
         );
-        await replay(pooled.connection, changes, role);
+        const custom = customToReplay(this.order.custom);
+        await replay(pooled.connection, [...changes, ...custom], role);
+        // DISCARD ALL takes them back to nothing, which is not the same as never set.
+        this.#hasCustomSettings = custom.some(([name]) => !sessionDefaults.has(name));
         break;
       } catch (error) {
         const wasLost = pooled.connection.isClosed;
-        const wasIdle = Date.now() - pooled.openedAt > 100;
         await this.#login.retire(pooled);
         // A connection that died in the pool: nothing was run on it, so the next one serves.
-        if (wasLost && wasIdle) continue;
+        if (wasLost && pooled.wasIdle) continue;
         throw error;
       }
     }
@@ -242,11 +248,12 @@ export class Worker {
       !wasLost &&
       !this.#wasCanceled &&
       !this.#wasTimedOut &&
+      !this.#hasCustomSettings &&
       !this.output.failure &&
       this.order.role === undefined &&
       !LEAVES_TRACES.test(this.order.sql);
     // A handle may be kept for long: what is not needed any more need not be kept with it.
-    this.order = { ...this.order, sql: '', settings: {} };
+    this.order = { ...this.order, sql: '', settings: {}, custom: {} };
     this.#settleEnded();
     await (isReusable ? this.#login.giveBack(pooled) : this.#login.retire(pooled));
   }

@@ -7,7 +7,14 @@ import {
   type SqlConfig,
 } from '../../proxy/config.ts';
 
-const variables = ['PGBG_LISTEN', 'PGBG_UPSTREAM', 'PGBG_DATA', 'PGBG_LOG_LEVEL', 'PGBG_SECRET'];
+const variables = [
+  'PGBG_LISTEN',
+  'PGBG_UPSTREAM',
+  'PGBG_DATA',
+  'PGBG_LOG_LEVEL',
+  'PGBG_SECRET',
+  'PGBG_CUSTOM_SETTINGS',
+];
 
 /** What the command line makes of these arguments: a configuration, or what it prints before it exits. */
 interface Outcome {
@@ -60,8 +67,19 @@ describe('commandLine', () => {
       dataDirectory: undefined,
       secretFile: undefined,
       secret: undefined,
+      customSettings: [],
       logLevel: 'warn',
     });
+  });
+
+  it('reads a list of custom settings', async () => {
+    const { run } = await read('--custom-settings', 'app.tenant, app.user');
+    expect(run?.customSettings).to.deep.equal(['app.tenant', 'app.user']);
+  });
+
+  it('refuses a custom setting without a dot, and names it', async () => {
+    const { printed } = await read('--custom-settings', 'app.tenant,work_mem');
+    expect(printed).to.include('--custom-settings').and.include('"work_mem" is no custom setting');
   });
 
   it('freezes what it gives', async () => {
