@@ -33,6 +33,8 @@ const READABLE_ENCODINGS = /^(UTF8|SQL_ASCII|LATIN\d+|ISO_8859_\d|WIN\d+|KOI8[RU
 export interface InterceptorLinks extends SessionStreams {
   /** BackendKeyData: the pid, and the pid and key as a CancelRequest carries them. */
   onBackendKey(pid: number, key: Buffer): void;
+  /** A statement has run, or a transaction committed, that may have altered a role or a database. */
+  onAltered(): void;
 }
 
 /** A simple Query that mentions us, to which nothing was sent before or behind it that is unanswered. */
@@ -64,6 +66,8 @@ export class Interceptor implements SessionEvents {
   #status: number | undefined;
   #lone: LoneQuery | undefined;
   #isLone = false;
+  /** A text with ALTER or EXTENSION and our name was sent, and what it does may not be committed yet. */
+  #mayAlter = false;
   /** What was replaced in the statement string that runs. */
   #replacements: readonly Replacement[] = [];
   /** What the client is told as soon as the server's stream stands between two messages. */
@@ -262,6 +266,7 @@ export class Interceptor implements SessionEvents {
     if (this.#isLone) {
       this.#lone = { text: text.slice(5, -1), startedAt: Date.now() };
     }
+    if (/alter|extension/i.test(text)) this.#mayAlter = true;
     if (!/extension/i.test(text)) return frame;
     const replaced = replaceExtensionStatements(frame, () => session.newGrantToken());
     // Positions can be told apart only where no other text is on its way.
@@ -276,6 +281,10 @@ export class Interceptor implements SessionEvents {
     this.#session?.statementEnded();
     this.#expected = Math.max(this.#expected - 1, 0);
     this.#status = this.#expected === 0 ? status : undefined;
+    if (this.#mayAlter) {
+      this.#links.onAltered();
+      this.#mayAlter = this.#status !== IDLE;
+    }
     this.#lone = undefined;
     this.#replacements = [];
     this.#ownTag = undefined;

@@ -2,9 +2,11 @@ import type { Socket } from 'node:net';
 import {
   frameOf,
   MessageType,
+  MAY_BE_MISPLACED,
   MISPLACED_DEFAULTS,
   ProtocolError,
   type OpenedSession,
+  type StartupParameter,
 } from '../src/index.ts';
 import { connectToServer, type ServerTarget } from './server-connection.ts';
 import { addParameters } from './startup.ts';
@@ -37,12 +39,13 @@ export async function logIn(
   target: ServerTarget,
 ): Promise<SessionLogin | undefined> {
   const fromClient: Buffer[] = startup.rest.length > 0 ? [startup.rest] : [];
+  const { defaults } = opened;
   for (let isFirst = true; ; isFirst = false) {
     const server = await connectToServer(target);
-    const defaults = opened.defaults();
-    const attempt = new LoginAttempt(client, server, fromClient, isFirst);
+    const given = defaults.parameters();
+    const attempt = new LoginAttempt(client, server, fromClient, isFirst && !defaults.isClear());
     const marked = addParameters(startup.packet, opened.parameters);
-    const misplaced = await attempt.run(addParameters(marked, defaults)).catch((error: unknown) => {
+    const outcome = await attempt.run(addParameters(marked, given)).catch((error: unknown) => {
       server.destroy();
       throw error;
     });
@@ -50,17 +53,18 @@ export async function logIn(
       server.destroy();
       return undefined;
     }
-    if (misplaced !== undefined) {
-      opened.leaveOut(misplaced);
-      const names = new Set(defaults.map(([name]) => name));
-      const right = opened.defaults();
-      if (right.length !== names.size || right.some(([name]) => !names.has(name))) {
-        await terminate(server);
-        continue;
-      }
+    if (outcome === 'clear') defaults.clear();
+    else if (outcome !== undefined) defaults.note(outcome);
+    if (outcome !== undefined && !haveSameNames(given, defaults.parameters())) {
+      await terminate(server);
+      continue;
     }
     return { server, fromServer: attempt.kept, fromClient };
   }
+}
+
+function haveSameNames(some: readonly StartupParameter[], others: readonly StartupParameter[]) {
+  return some.map(([name]) => name).join() === others.map(([name]) => name).join();
 }
 
 /** Ends a session in order, so that its place is free when this settles. */
@@ -75,6 +79,9 @@ async function terminate(server: Socket): Promise<void> {
 const TERMINATE = 'X'.charCodeAt(0);
 const PASSWORD = 'p'.charCodeAt(0);
 
+/** What the session said of the defaults: they are in nobody's way, or these names are; undefined when it was not asked. */
+type Outcome = 'clear' | readonly string[] | undefined;
+
 type State = 'authenticating' | 'starting' | 'asking' | 'done';
 
 /**
@@ -82,7 +89,7 @@ type State = 'authenticating' | 'starting' | 'asking' | 'done';
  *
  * `authenticating`: what the server asks and the client answers passes.
  * `starting`: the server has accepted the session; what it says is kept from now on.
- * `asking`: it is ready, and is asked which defaults are misplaced.
+ * `asking`: it is ready, and is asked whether defaults may be misplaced, and if so, which.
  * `done`: all that comes is kept, and the sockets are paused.
  */
 class LoginAttempt {
@@ -95,7 +102,9 @@ class LoginAttempt {
   #pending: Buffer = Buffer.alloc(0);
   #kept: Buffer[] = [];
   #keptBytes = 0;
-  #misplaced: string[] | undefined;
+  #question = '';
+  #answer: string[] | undefined;
+  #outcome: Outcome;
   #finish: () => void = () => {};
 
   /** @param fromClient gets what the client says and the server is not to hear yet */
@@ -111,8 +120,8 @@ class LoginAttempt {
     return Buffer.concat([...this.#kept, this.#pending]);
   }
 
-  /** Settles when the login is decided, or a socket is gone. @returns the misplaced defaults, if they were asked for */
-  async run(packet: Buffer): Promise<readonly string[] | undefined> {
+  /** Settles when the login is decided, or a socket is gone. */
+  async run(packet: Buffer): Promise<Outcome> {
     const [client, server] = [this.#client, this.#server];
     let failure: unknown;
     let finish: (error?: unknown) => void = () => {};
@@ -147,7 +156,7 @@ class LoginAttempt {
     server.off('data', onServerData).off('end', onEnd).off('close', onClose);
     client.off('data', onClientData).off('end', onEnd).off('close', onClose);
     if (failure !== undefined) throw failure;
-    return this.#misplaced;
+    return this.#outcome;
   }
 
   #takeFromClient(chunk: Buffer): void {
@@ -193,8 +202,7 @@ class LoginAttempt {
         if (type !== MessageType.readyForQuery) return;
         if (!this.#isAsking || this.#wasAsked) return this.#finish();
         this.#state = 'asking';
-        this.#ask(MISPLACED_DEFAULTS);
-        return;
+        return this.#ask(MAY_BE_MISPLACED);
       case 'asking':
         return this.#takeAnswer(type, frame);
       case 'done':
@@ -202,29 +210,41 @@ class LoginAttempt {
     }
   }
 
-  /** Rows of one name each, or an error, after which nothing is known. What belongs to neither is kept. */
+  /** Rows of one value each, or an error, after which nothing is known. What belongs to neither is kept. */
   #takeAnswer(type: number, frame: Buffer): void {
     switch (type) {
       case MessageType.rowDescription:
-        this.#misplaced = [];
+        this.#answer = [];
         return;
       case MessageType.dataRow:
-        this.#misplaced?.push(frame.toString('latin1', 11));
+        this.#answer?.push(frame.toString('latin1', 11));
         return;
       case MessageType.commandComplete:
         return;
       case MessageType.errorResponse:
-        this.#misplaced = undefined;
+        this.#answer = undefined;
         return;
       case MessageType.readyForQuery:
         if (frame[5] !== 'I'.charCodeAt(0)) return this.#ask('ROLLBACK');
-        return this.#finish();
+        return this.#decide();
       default:
         return this.#keep(frame);
     }
   }
 
+  #decide(): void {
+    if (this.#question === MAY_BE_MISPLACED) {
+      if (this.#answer !== undefined && this.#answer.length > 0)
+        return this.#ask(MISPLACED_DEFAULTS);
+      if (this.#answer !== undefined) this.#outcome = 'clear';
+    } else if (this.#question === MISPLACED_DEFAULTS) {
+      this.#outcome = this.#answer;
+    }
+    this.#finish();
+  }
+
   #ask(sql: string): void {
+    this.#question = sql;
     this.#server.write(frameOf(MessageType.query, Buffer.from(`${sql}\0`)));
   }
 

@@ -127,6 +127,7 @@ async function relay(
       cancelKey = key.toString('hex');
       services.cancels.set(cancelKey, () => streams.repeater.cancel());
     },
+    onAltered: () => services.engine.doubtDefaults(),
     toServer: (bytes) => void login?.server.write(bytes),
     toClient: (bytes) => void client.write(bytes),
     replayClient: (chunks) => {

@@ -3,7 +3,7 @@ import { BackgroundSession, type SessionEvents } from './background-session.ts';
 import { CALLBACK_SQLSTATE } from './callback.ts';
 import { Login, type CallbackHook } from './login.ts';
 import { SpoolBudget } from './row-spool.ts';
-import { customSettingsOf, namesGivenIn, sessionDefaults } from './session-defaults.ts';
+import { customSettingsOf, MisplacedDefaults, namesGivenIn } from './session-defaults.ts';
 import type { EngineSettings } from './settings.ts';
 import { WaitGraph } from './wait-graph.ts';
 import type { Worker } from './worker.ts';
@@ -13,12 +13,21 @@ export interface OpenedSession {
   readonly session: BackgroundSession;
   /** To be added to the startup packet: tell the functions that the proxy listens. */
   readonly parameters: readonly StartupParameter[];
-  /** Settings that the API has and the server does not know, see MISPLACED_DEFAULTS. */
-  defaults(): readonly StartupParameter[];
-  /** Remembers which of the defaults this login's sessions should not be given. */
-  leaveOut(names: readonly string[]): void;
+  readonly defaults: SessionDefaults;
   /** Ends the session; settles when nothing of it is left but workers that go on. */
   close(): Promise<void>;
+}
+
+/** The settings that the API has and the server does not know, for one session. */
+export interface SessionDefaults {
+  /** What is known to be in nobody's way: startup parameters too. */
+  parameters(): readonly StartupParameter[];
+  /** Whether MAY_BE_MISPLACED need not be asked. */
+  isClear(): boolean;
+  /** It was asked, and gave nothing. */
+  clear(): void;
+  /** MISPLACED_DEFAULTS was asked, and gave these names. */
+  note(names: readonly string[]): void;
 }
 
 /** A name and its value, as a startup packet carries them. */
@@ -36,8 +45,7 @@ export class BackgroundEngine {
   readonly #waits = new WaitGraph();
   readonly #logins = new Map<string, LoginUse>();
   readonly #running = new Set<Worker>();
-  /** Defaults that the sessions of a login are not to be given, by its key. */
-  readonly #leftOut = new Map<string, readonly string[]>();
+  readonly #misplaced = new MisplacedDefaults();
 
   constructor(settings: EngineSettings) {
     this.#settings = settings;
@@ -68,13 +76,11 @@ export class BackgroundEngine {
           ? [['pgbg_proxy.custom_settings', [...custom].join(',')] as const]
           : []),
       ],
-      defaults: () =>
-        [...sessionDefaults].filter(
-          ([name]) => !given.has(name) && !this.#leftOut.get(key)?.includes(name),
-        ),
-      leaveOut: (names) => {
-        if (names.length > 0) this.#leftOut.set(key, names);
-        else this.#leftOut.delete(key);
+      defaults: {
+        parameters: () => this.#misplaced.defaultsFor(key, (name) => given.has(name)),
+        isClear: () => this.#misplaced.isClear(key, database),
+        clear: () => this.#misplaced.clear(key, database),
+        note: (names) => this.#misplaced.note(key, names),
       },
       close: () =>
         (closing ??= (async () => {
@@ -85,6 +91,11 @@ export class BackgroundEngine {
           await use.login.close();
         })()),
     };
+  }
+
+  /** A session may have changed what roles and databases set: see ALTER ROLE. */
+  doubtDefaults(): void {
+    this.#misplaced.doubt();
   }
 
   /** How many workers run their SQL right now. */

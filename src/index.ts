@@ -13,8 +13,13 @@
  * - **control link**: the connection in whose pg_stat_activity entry the functions read their answers.
  * - **packet**: a part of an answer, as much as the control link can show at once.
  */
-export { BackgroundEngine, type OpenedSession, type StartupParameter } from './engine.ts';
-export { isCustomSetting, MISPLACED_DEFAULTS } from './session-defaults.ts';
+export {
+  BackgroundEngine,
+  type OpenedSession,
+  type SessionDefaults,
+  type StartupParameter,
+} from './engine.ts';
+export { isCustomSetting, MAY_BE_MISPLACED, MISPLACED_DEFAULTS } from './session-defaults.ts';
 export type { BackgroundSession, SessionEvents } from './background-session.ts';
 export { defaultEngineSettings, type EngineSettings } from './settings.ts';
 export { BackgroundError, ProtocolError, reportFieldsOf, type ReportFields } from './errors.ts';

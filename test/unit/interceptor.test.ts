@@ -37,6 +37,7 @@ class ScriptedSession {
 
 const noLinks: InterceptorLinks = {
   onBackendKey: () => {},
+  onAltered: () => {},
   toServer: () => {},
   toClient: () => {},
   replayClient: () => {},
