@@ -306,6 +306,19 @@ describe('a session that waits for a worker that waits for the session', () => {
     expect(outcomes.sort()).to.deep.equal(['40P01', 'read']);
   });
 
+  it('does not wait for a worker whose rows overflow its queue, for such a worker ends', async () => {
+    const [handle] = await client.rows(
+      `SELECT * FROM pg_background_launch_v2('SELECT i, repeat(''x'', 100) FROM generate_series(1, 50000) i', 64)`,
+    );
+    await client.query('SELECT pg_background_wait_v2($1, $2)', handle);
+    expect(
+      await client.value(
+        'SELECT count(*) FROM pg_background_result_v2($1, $2) AS (i int, x text)',
+        handle,
+      ),
+    ).to.equal('50000');
+  });
+
   it('does not take a slow worker for a deadlock', async () => {
     await client.query('BEGIN; UPDATE t SET a = a');
     expect(

@@ -21,6 +21,24 @@ export async function createDatabase(options = ''): Promise<TestDatabase> {
   const admin = new pg.Client({ host, port, user: 'postgres', database: 'postgres' });
   await admin.connect();
   await admin.query(`CREATE DATABASE ${name} ${options}`);
+  const database = existingDatabase({ host, port, name });
+  return {
+    ...database,
+    async drop() {
+      await database.disconnect();
+      await admin.query(`DROP DATABASE ${name} WITH (FORCE)`);
+      await admin.end();
+    },
+  };
+}
+
+/** A database that is somebody else's: drop() leaves it alone. */
+export function existingDatabase(place: {
+  readonly host: string;
+  readonly port: number;
+  readonly name: string;
+}): TestDatabase {
+  const { host, port, name } = place;
   const clients: pg.Client[] = [];
   const disconnect = async () => {
     await Promise.all(clients.splice(0).map((client) => client.end()));
@@ -37,15 +55,12 @@ export async function createDatabase(options = ''): Promise<TestDatabase> {
         database: name,
         application_name: 'direct',
       });
+      client.on('error', () => {}); // terminated, or its server stopped
       await client.connect();
       clients.push(client);
       return client;
     },
     disconnect,
-    async drop() {
-      await disconnect();
-      await admin.query(`DROP DATABASE ${name} WITH (FORCE)`);
-      await admin.end();
-    },
+    drop: disconnect,
   };
 }

@@ -8,7 +8,7 @@ import {
   type EngineSettings,
   type Logger,
 } from '../../src/index.ts';
-import { createDatabase, type TestDatabase } from './database.ts';
+import { createDatabase, existingDatabase, type TestDatabase } from './database.ts';
 import { eventually } from './eventually.ts';
 
 export const TEST_SECRET = Buffer.from('a secret that only the tests know');
@@ -53,13 +53,10 @@ export class TestProxy {
 
   /** Another proxy in front of a database that is not its own: stop() leaves that alone. */
   static async inFrontOf(
-    { host, port, name }: Pick<TestDatabase, 'host' | 'port' | 'name'>,
+    place: Pick<TestDatabase, 'host' | 'port' | 'name'>,
     settings: Partial<EngineSettings> = {},
   ): Promise<TestProxy> {
-    const refuse = () => Promise.reject(new Error('not the database of this proxy'));
-    const nothing = () => Promise.resolve();
-    const database = { host, port, name, direct: refuse, disconnect: nothing, drop: nothing };
-    return TestProxy.#start(database, settings);
+    return TestProxy.#start(existingDatabase(place), settings);
   }
 
   static async #start(
@@ -137,7 +134,8 @@ export class TestProxy {
       expect(this.engine.runningWorkers, 'workers that are left').to.equal(0);
     });
     const { rows } = await admin.query<{ left: string | null }>(
-      `SELECT to_regclass('pgbackground.transfer')::text AS left`,
+      // On a standby nobody can read, or write, an unlogged table.
+      `SELECT CASE WHEN NOT pg_is_in_recovery() THEN to_regclass('pgbackground.transfer')::text END AS left`,
     );
     if (rows[0]?.left !== null) {
       const transfers = await admin.query(
