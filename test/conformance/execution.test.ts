@@ -8,6 +8,7 @@ import {
   inBackground,
   launch,
   launchHandle,
+  readError,
   readResult,
 } from '../support/background.ts';
 import { eventually } from '../support/eventually.ts';
@@ -418,6 +419,17 @@ describe('the SQL of a worker', () => {
     const other = await proxy.connect();
     expect(await inBackground(other, 'SELECT 7', 'n int')).to.deep.equal([[7]]);
     expect(await readResult(client, pid, 'n int')).to.deep.equal([[1000]]);
+  });
+
+  it('does not run at all when it is cancelled while it is still being looked at', async () => {
+    const handle = await launchHandle(
+      client,
+      `${`SELECT ${'1 + '.repeat(250)} 1;`.repeat(1500)} INSERT INTO t VALUES (1)`,
+    );
+    await client.query('SELECT pg_background_cancel_v2_grace($1, $2, 60000)', [...handle]);
+    await client.query('SELECT pg_background_wait_v2($1, $2)', [...handle]);
+    expect(await contents()).to.deep.equal([]);
+    expect((await readError(client, handle[0])).code).to.be.oneOf(['57014', '57P01']);
   });
 
   it('may be one literal of 5 MB', async () => {

@@ -198,6 +198,17 @@ describe('a worker inherits', () => {
       ]);
     });
 
+    it("but client_encoding, which is the database's", async () => {
+      await client.query(`SET client_encoding = 'LATIN1'`);
+      expect(
+        await inBackground(
+          client,
+          `SELECT current_setting('client_encoding'), ascii(chr(233))`,
+          'e text, n int',
+        ),
+      ).to.deep.equal([['UTF8', 233]]);
+    });
+
     it('of SET LOCAL', async () => {
       await client.query(`BEGIN; SET LOCAL work_mem = '9MB'`);
       const pid = await launch(client, `SELECT current_setting('work_mem')`);

@@ -14,6 +14,9 @@ import { TestProxy, type TestClient } from '../support/proxy.ts';
 
 const TIMED_OUT = { code: '57014', message: 'canceling statement due to statement timeout' };
 
+/** A text that takes a while to parse: about 1.5 MB of operators. */
+const LONG = `SELECT ${'1 + '.repeat(250)} 1;`.repeat(1500);
+
 describe('the time of a worker', () => {
   let proxy: TestProxy;
   let client: TestClient;
@@ -138,8 +141,7 @@ describe('the time of a worker', () => {
 
     it('is not lost while a long text is still being looked at', async () => {
       await client.query(`SET pg_background.worker_timeout = '200ms'`);
-      const long = `SELECT ${'1 + '.repeat(250)} 1;`.repeat(1500);
-      const handle = await launchHandle(client, `${long} SELECT pg_sleep(60)`);
+      const handle = await launchHandle(client, `${LONG} SELECT pg_sleep(60)`);
       const ended = await client.value('SELECT pg_background_wait_v2_timeout($1, $2, 10000)', [
         ...handle,
       ]);
@@ -155,4 +157,15 @@ describe('the time of a worker', () => {
       expect(await readError(client, pid as number)).to.include(TIMED_OUT);
     });
   });
+
+  for (const timeout of ['idle_session_timeout', 'idle_in_transaction_session_timeout']) {
+    it(`is not limited by ${timeout}, for a worker is never idle`, async () => {
+      expect(
+        await client.rows(
+          `SELECT n FROM set_config('${timeout}', '100', true), pg_background_result(pg_background_launch($1)) AS (n int)`,
+          [`${LONG} SELECT 1`],
+        ),
+      ).to.deep.equal([[1]]);
+    });
+  }
 });
