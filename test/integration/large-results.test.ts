@@ -77,23 +77,6 @@ describe('the result of a worker', () => {
   afterEach(() => proxy.expectNothingLeft());
   after(() => proxy.stop());
 
-  it('does not hold up its commit while nobody reads it', async () => {
-    const client = await proxy.connect();
-    await client.query('CREATE TABLE done (a int)');
-    const [handle] = await client.rows(
-      `SELECT * FROM pg_background_launch_v2('INSERT INTO done VALUES (1); SELECT repeat(''x'', 1000) FROM generate_series(1, 3000)', 64)`,
-    );
-    await client.query('SELECT pg_background_wait_v2($1, $2)', handle);
-    expect(await client.value('SELECT count(*) FROM done')).to.equal('1');
-    expect(
-      await client.value(
-        'SELECT count(*) FROM pg_background_result_v2($1, $2) AS (t text)',
-        handle,
-      ),
-    ).to.equal('3000');
-    await client.query('DROP TABLE done');
-  });
-
   it('fails the job beyond the limit, which the error names', async () => {
     const client = await proxy.connect();
     const error = await client.error(
@@ -126,20 +109,6 @@ describe('the result of a worker', () => {
         'SELECT state FROM pg_background_list_v2() AS (p int, c bigint, l timestamptz, u oid, q int, state text)',
       ),
     ).to.equal('stopped');
-  });
-
-  it('says so when it is too large for a transaction that cannot see the result table', async () => {
-    const big = await TestProxy.startInstalled();
-    const client = await big.connect();
-    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
-    const error = await client.error(
-      `SELECT * FROM pg_background_result(pg_background_launch('SELECT repeat(''x'', 1000) FROM generate_series(1, 6000)')) AS (t text)`,
-    );
-    expect(error.code).to.equal('54000');
-    expect(error.hint).to.include('READ COMMITTED');
-    await client.query('ROLLBACK');
-    await big.expectNothingLeft();
-    await big.stop();
   });
 
   it('is stored for a role whose transactions are read-only by default', async () => {
@@ -303,48 +272,5 @@ describe('the result of a worker', () => {
       }
     }
     await client.query('DROP TABLE odd');
-  });
-
-  it('has the types of the column definition list, typmods included', async () => {
-    const client = await proxy.connect();
-    const result = (sql: string, columns: string) =>
-      `SELECT * FROM pg_background_result(pg_background_launch('${sql}')) AS (${columns})`;
-    expect(await client.rows(result('SELECT 1.2345::numeric', 'n numeric(3,1)'))).to.deep.equal([
-      ['1.2'],
-    ]);
-    expect(await client.error(result(`SELECT ''xyz''::varchar`, 'v varchar(2)'))).to.include({
-      code: '22001',
-      message: 'value too long for type character varying(2)',
-      where: undefined,
-    });
-    expect(await client.rows(result('SELECT 1, 2', 'a text, b text'))).to.deep.equal([['1', '2']]);
-    expect(
-      await client.rows(result(`SELECT pg_sleep(0), ROW(1, 2)`, 'v text, r text')),
-    ).to.deep.equal([['', '(1,2)']]);
-    for (const columns of ['a bigint', 'a int, b int', 'a oid', 'a varchar']) {
-      expect(await client.error(result('SELECT 1', columns))).to.include({
-        code: '42804',
-        message: 'remote query result rowtype does not match the specified FROM clause rowtype',
-      });
-    }
-  });
-
-  it('outlives a wrong column definition list and a call in the select list', async () => {
-    const client = await proxy.connect();
-    const pid = await client.value(`SELECT pg_background_launch('SELECT 5')`);
-    expect(
-      (await client.error('SELECT * FROM pg_background_result($1) AS (t bigint)', [pid])).code,
-    ).to.equal('42804');
-    const inList = await client.error('SELECT pg_background_result($1)', [pid]);
-    expect(inList).to.include({
-      code: '0A000',
-      hint: 'Call it in FROM with a column definition list.',
-    });
-    expect(
-      await client.rows('SELECT * FROM pg_background_result($1) AS (n int)', [pid]),
-    ).to.deep.equal([[5]]);
-    expect(
-      (await client.error('SELECT * FROM pg_background_result($1) AS (n int)', [pid])).code,
-    ).to.equal('42704');
   });
 });
