@@ -4,6 +4,7 @@ import {
   frameOf,
   MAX_REQUEST_BYTES,
   MessageType,
+  RaisedReports,
   repeatedStatement,
   reportFields,
   type BackgroundSession,
@@ -17,7 +18,6 @@ import {
   type Replacement,
 } from './extension-statements.ts';
 import { MessageFilter, type FilterRules, type Verdict } from './message-filter.ts';
-import { cleanReport } from './report-cleaner.ts';
 import { StatementRepeater, type SessionStreams } from './statement-repeater.ts';
 
 /** Longer texts are not looked into: parsing them would hold up every session. */
@@ -55,10 +55,8 @@ export class Interceptor implements SessionEvents {
   #session: BackgroundSession | undefined;
   readonly #parameters = new Map<string, string>();
   #ownTag: string | undefined;
-  #raised: { readonly error: ReportFields; readonly pid: number | undefined } | undefined;
-  #unanswered: ReportFields | undefined;
+  readonly #raised = new RaisedReports();
   #isReplacement = false;
-  #hasNotices = false;
   #isTakingCallback = false;
   /** ReadyForQuery messages that are to come; the first one ends the startup. */
   #expected = 1;
@@ -107,15 +105,15 @@ export class Interceptor implements SessionEvents {
   }
 
   errorRaised(error: ReportFields, pid: number | undefined): void {
-    this.#raised = { error, pid };
+    this.#raised.errorRaised(error, pid);
   }
 
-  noticesRaised(): void {
-    this.#hasNotices = true;
+  noticesRaised(notices: readonly ReportFields[], pid: number): void {
+    this.#raised.noticesRaised(notices, pid);
   }
 
   unanswered(reason: ReportFields): void {
-    this.#unanswered = reason;
+    this.#raised.unanswered(reason);
   }
 
   canRepeat(verb: Verb, { pid, cookie }: { pid: number; cookie: string }): boolean {
@@ -175,7 +173,9 @@ export class Interceptor implements SessionEvents {
     for (const [letter, text] of reportFields(beginning)) {
       if (letter !== 'C') continue;
       this.#isTakingCallback = text === CALLBACK_SQLSTATE;
-      return this.#isTakingCallback || this.#hasNotices || this.#isReplacement ? 'take' : 'pass';
+      return this.#isTakingCallback || this.#raised.hasNotices || this.#isReplacement
+        ? 'take'
+        : 'pass';
     }
     return 'peek';
   }
@@ -192,10 +192,7 @@ export class Interceptor implements SessionEvents {
         return frame;
       case MessageType.noticeResponse: {
         if (!this.#isTakingCallback) {
-          return cleanReport(frame, {
-            isReplacement: this.#isReplacement,
-            sharesEncoding: this.#sharesEncoding,
-          });
+          return this.#cleanReport(frame);
         }
         for (const [letter, text] of reportFields(frame)) {
           if (letter === 'M') this.#session?.receive(text);
@@ -210,15 +207,7 @@ export class Interceptor implements SessionEvents {
       }
       case MessageType.errorResponse:
         this.repeater.failed();
-        return movePosition(
-          cleanReport(frame, {
-            raised: this.#raised,
-            unanswered: this.#unanswered,
-            isReplacement: this.#isReplacement,
-            sharesEncoding: this.#sharesEncoding,
-          }),
-          this.#replacements,
-        );
+        return movePosition(this.#cleanReport(frame), this.#replacements);
       case MessageType.backendKeyData:
         this.#links.onBackendKey(frame.readInt32BE(5), Buffer.from(frame.subarray(5)));
         return frame;
@@ -288,10 +277,15 @@ export class Interceptor implements SessionEvents {
     this.#lone = undefined;
     this.#replacements = [];
     this.#ownTag = undefined;
-    this.#raised = undefined;
-    this.#unanswered = undefined;
+    this.#raised.statementEnded();
     this.#isReplacement = false;
-    this.#hasNotices = false;
+  }
+
+  #cleanReport(frame: Buffer): Buffer {
+    return this.#raised.clean(frame, {
+      isReplacement: this.#isReplacement,
+      sharesEncoding: this.#sharesEncoding,
+    });
   }
 
   /** Whether the texts that pass can be read without knowing more about their encoding. */

@@ -288,6 +288,7 @@ DECLARE
   message pg_catalog.text;
   detail  pg_catalog.text;
   hint    pg_catalog.text;
+  names   pg_catalog.text[];
 BEGIN
   IF notices IS NULL THEN
     RETURN;
@@ -298,16 +299,24 @@ BEGIN
     message := COALESCE(notice OPERATOR(pg_catalog.->>) 'message', '');
     detail  := COALESCE(notice OPERATOR(pg_catalog.->>) 'detail', '');
     hint    := COALESCE(notice OPERATOR(pg_catalog.->>) 'hint', '');
+    names   := ARRAY(SELECT COALESCE(notice OPERATOR(pg_catalog.->>) n.name, '')
+                       FROM pg_catalog.unnest(ARRAY['schema', 'table', 'column', 'dataType', 'constraint']) WITH ORDINALITY AS n(name, place)
+                      ORDER BY n.place);
     IF level OPERATOR(pg_catalog.=) 'INFO' THEN
-      RAISE INFO USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint;
+      RAISE INFO USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint, SCHEMA = names[1],
+        TABLE = names[2], COLUMN = names[3], DATATYPE = names[4], CONSTRAINT = names[5];
     ELSIF level OPERATOR(pg_catalog.=) 'WARNING' THEN
-      RAISE WARNING USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint;
+      RAISE WARNING USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint, SCHEMA = names[1],
+        TABLE = names[2], COLUMN = names[3], DATATYPE = names[4], CONSTRAINT = names[5];
     ELSIF level OPERATOR(pg_catalog.=) 'LOG' THEN
-      RAISE LOG USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint;
+      RAISE LOG USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint, SCHEMA = names[1],
+        TABLE = names[2], COLUMN = names[3], DATATYPE = names[4], CONSTRAINT = names[5];
     ELSIF level OPERATOR(pg_catalog.=) 'DEBUG' THEN
-      RAISE DEBUG USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint;
+      RAISE DEBUG USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint, SCHEMA = names[1],
+        TABLE = names[2], COLUMN = names[3], DATATYPE = names[4], CONSTRAINT = names[5];
     ELSE
-      RAISE NOTICE USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint;
+      RAISE NOTICE USING ERRCODE = code, MESSAGE = message, DETAIL = detail, HINT = hint, SCHEMA = names[1],
+        TABLE = names[2], COLUMN = names[3], DATATYPE = names[4], CONSTRAINT = names[5];
     END IF;
   END LOOP;
 END

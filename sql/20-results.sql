@@ -71,10 +71,13 @@ BEGIN
     expected := pg_catalog.split_part(pg_catalog.split_part(complaint, middle, 2), ending, 1);
     actual := (SELECT o.value::pg_catalog.oid FROM pg_catalog.json_array_elements_text(type_oids) WITH ORDINALITY AS o(value, n)
                 WHERE o.n OPERATOR(pg_catalog.=) place);
-    IF pg_catalog.to_regtype(expected)::pg_catalog.oid OPERATOR(pg_catalog.=) actual
-       OR pg_catalog.to_regtype(expected)::pg_catalog.oid OPERATOR(pg_catalog.=) 'pg_catalog.text'::pg_catalog.regtype::pg_catalog.oid THEN
+    IF pg_catalog.to_regtype(expected)::pg_catalog.oid OPERATOR(pg_catalog.=) actual THEN
       tried[place] := expected;
       RETURN tried;
+    ELSIF pg_catalog.to_regtype(expected)::pg_catalog.oid OPERATOR(pg_catalog.=) 'pg_catalog.text'::pg_catalog.regtype::pg_catalog.oid THEN
+      -- Whoever reads one column as text often reads all so: each guess costs a look at all columns.
+      RETURN tried[1:place OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.||)
+        pg_catalog.array_fill(expected, ARRAY[pg_catalog.cardinality(tried) OPERATOR(pg_catalog.-) place OPERATOR(pg_catalog.+) 1]);
     END IF;
   ELSIF may_be_shorter AND place OPERATOR(pg_catalog.<) pg_catalog.cardinality(tried) THEN
     -- The other complaint names the number of columns that was expected.

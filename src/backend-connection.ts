@@ -40,6 +40,8 @@ export class BackendConnection {
   /** Settles when the connection is gone; the error says why, if it was not closed here. */
   readonly closed: Promise<Error | undefined>;
   onNotice: (notice: ReportFields) => void = () => {};
+  /** Puts an ErrorResponse or NoticeResponse right, before anybody sees it. */
+  cleanReport: (frame: Buffer) => Buffer = (frame) => frame;
   /** Called at each ReadyForQuery. */
   onReady: () => void = () => {};
   readonly #socket: Socket;
@@ -302,6 +304,8 @@ export class BackendConnection {
 
   #receive(type: number, frame: Buffer): void {
     const exchange = this.#exchanges[0];
+    if (type === MessageType.errorResponse || type === MessageType.noticeResponse)
+      frame = this.cleanReport(frame);
     exchange?.handler?.message(type, frame);
     switch (type) {
       case MessageType.dataRow:

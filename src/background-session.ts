@@ -9,11 +9,11 @@ import {
 } from './callback.ts';
 import type { AdvisoryLock, ControlLink } from './control-link.ts';
 import { Conversation } from './conversation.ts';
-import { reportFieldsOf, type ReportFields } from './errors.ts';
+import { raisableFields, reportFieldsOf, type ReportFields } from './errors.ts';
 import type { Login } from './login.ts';
 import { RequestVerifier, Unverified } from './request-verifier.ts';
 import type { SpoolBudget } from './row-spool.ts';
-import { SessionCalls, WorkerFailure, type OfferedResult } from './session-calls.ts';
+import { SessionCalls, WorkerFailure, type OfferedResult, type Reply } from './session-calls.ts';
 import type { EngineSettings } from './settings.ts';
 import type { WaitGraph } from './wait-graph.ts';
 import { within } from './within.ts';
@@ -28,7 +28,7 @@ export interface SessionEvents {
   /** A function is about to raise this error; `pid` when it is a worker's. */
   errorRaised(error: ReportFields, pid: number | undefined): void;
   /** A function is about to raise a worker's notices again. */
-  noticesRaised(): void;
+  noticesRaised(notices: readonly ReportFields[], pid: number): void;
   /** A function will get no answer, for this reason, and raise 53000. */
   unanswered(reason: ReportFields): void;
   /**
@@ -57,7 +57,7 @@ interface Answer {
   readonly raises?: {
     readonly error?: ReportFields;
     readonly pid?: number;
-    readonly notices?: boolean;
+    readonly notices?: readonly ReportFields[];
     /** What is to be done when the function has been told. */
     readonly consume?: () => Promise<void>;
   };
@@ -234,13 +234,17 @@ export class BackgroundSession {
       return current;
     });
     const answer = this.#perform(call, link).then(
-      (ok): Answer => ({ reply: { ok }, raises: { notices: 'notices' in ok } }),
+      ({ worker, ...ok }): Answer => ({
+        reply: { ok: worker === undefined ? ok : { ...ok, notices: noticesOf(worker) } },
+        ...(worker && { raises: { notices: worker.output.notices, pid: worker.pid } }),
+      }),
       (error: unknown) => this.#refusal(error),
     );
     const { reply, raises } =
       (await within(QUICK_MS, answer)) ?? (await this.#makeWait(conversation, answer));
     if (reply === undefined) return;
-    if (raises?.notices) this.#events.noticesRaised();
+    if (raises?.notices && raises.pid !== undefined)
+      this.#events.noticesRaised(raises.notices, raises.pid);
     if (raises?.error) this.#events.errorRaised(raises.error, raises.pid);
     await this.#tell(conversation, reply);
     await raises?.consume?.();
@@ -256,12 +260,12 @@ export class BackgroundSession {
   }
 
   /** Does what an admitted call asks for, once it is known to be genuine. */
-  async #perform(call: Call, link: ControlLink): Promise<object> {
+  async #perform(call: Call, link: ControlLink): Promise<Reply> {
     const { conversation } = call;
     if (call.message?.kind === 'install') {
       const { verb } = openPayload(call.message.payload) ?? {};
       if (verb !== 'key') throw new Unverified('a malformed request');
-      return this.#verifier.issueKey(link, call.message.grantToken);
+      return { ...(await this.#verifier.issueKey(link, call.message.grantToken)) };
     }
     const { message } = call;
     call.message = undefined;
@@ -373,14 +377,18 @@ export class BackgroundSession {
     if (error instanceof WorkerFailure) {
       const { error: fields, pid, notices, consume } = error;
       return {
-        reply: { error: fields, notices },
-        raises: { error: fields, pid, notices: notices.length > 0, consume },
+        reply: { error: raisableFields(fields), notices: notices.map(raisableFields) },
+        raises: { error: fields, pid, notices, consume },
       };
     }
     const fields = reportFieldsOf(error);
     if (fields.code === 'XX000') this.#settings.logger.error({ err: error }, 'a call failed');
     return { reply: { error: fields }, raises: { error: fields } };
   }
+}
+
+function noticesOf(worker: Worker): ReportFields[] {
+  return worker.output.notices.map(raisableFields);
 }
 
 /** Replies are JSON in the database's encoding: strings hold its bytes, one a character. */

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { BackgroundSession, type SessionEvents } from './background-session.ts';
 import { CALLBACK_SQLSTATE } from './callback.ts';
 import { Login, type CallbackHook } from './login.ts';
+import { RaisedReports } from './report-cleaner.ts';
 import { SpoolBudget } from './row-spool.ts';
 import { customSettingsOf, MisplacedDefaults, namesGivenIn } from './session-defaults.ts';
 import type { EngineSettings } from './settings.ts';
@@ -153,13 +154,13 @@ export class BackgroundEngine {
   /** A worker's connection is itself a session: its SQL may launch workers, and it reports progress. */
   #workerHook(login: Login): CallbackHook {
     const token = `worker:${randomUUID()}`;
-    // Nobody sees a worker's stream but the engine, which needs nothing put right in it.
+    const raised = new RaisedReports();
     const events: SessionEvents = {
       replacementBegan: () => {},
       tagReplaced: () => {},
-      errorRaised: () => {},
-      noticesRaised: () => {},
-      unanswered: () => {},
+      errorRaised: (error, pid) => raised.errorRaised(error, pid),
+      noticesRaised: (notices, pid) => raised.noticesRaised(notices, pid),
+      unanswered: (reason) => raised.unanswered(reason),
       canRepeat: () => false,
       repeat: () => {},
     };
@@ -170,7 +171,11 @@ export class BackgroundEngine {
         session.pid = connection.pid;
         session.ownWorker = () =>
           [...this.#running].find((worker) => worker.connection === connection && !worker.hasEnded);
-        connection.onReady = () => session.statementEnded();
+        connection.onReady = () => {
+          raised.statementEnded();
+          session.statementEnded();
+        };
+        connection.cleanReport = (frame) => raised.clean(frame, { sharesEncoding: true });
         connection.onNotice = (notice) => {
           if (notice.code === CALLBACK_SQLSTATE) session.receive(notice.message);
         };

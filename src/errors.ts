@@ -83,3 +83,10 @@ export function reportFieldsOf(error: unknown): ReportFields {
 export function toDatabaseText(text: string): DatabaseText {
   return Buffer.from(text, 'utf8').toString('latin1');
 }
+
+/** The fields that PL/pgSQL's RAISE can set; the others are added to the message on its way. */
+export function raisableFields(fields: ReportFields): ReportFields {
+  const { severity, code, message, detail, hint, schema, table, column, dataType, constraint } =
+    fields;
+  return { severity, code, message, detail, hint, schema, table, column, dataType, constraint };
+}

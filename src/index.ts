@@ -36,5 +36,6 @@ export {
   MessageType,
   reportFields,
 } from './messages.ts';
-export { apiFunctionNames, type Verb } from './api.ts';
+export { RaisedReports } from './report-cleaner.ts';
+export type { Verb } from './api.ts';
 export type { Logger } from './logger.ts';

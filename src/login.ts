@@ -2,7 +2,12 @@ import { BackendConnection, type LoginTarget } from './backend-connection.ts';
 import { ControlLink } from './control-link.ts';
 import { BackgroundError } from './errors.ts';
 import { sessionDefaults } from './session-defaults.ts';
-import { readBaseline, SPEAK_DATABASE_ENCODING, type SettingValues } from './session-settings.ts';
+import {
+  IDLE_SESSION_TIMEOUT,
+  readBaseline,
+  SPEAK_DATABASE_ENCODING,
+  type SettingValues,
+} from './session-settings.ts';
 import type { EngineSettings } from './settings.ts';
 
 /** A connection that workers run on, and what it needs to be used again. */
@@ -190,6 +195,8 @@ export class Login {
       {
         application_name: 'pg-background-proxy worker',
         'pgbg_proxy.session': hook.token,
+        // Whatever the role has set: the pool knows itself how long a connection may wait.
+        [IDLE_SESSION_TIMEOUT]: '0',
         ...Object.fromEntries(sessionDefaults),
         ...(customSettings.length > 0 && {
           'pgbg_proxy.custom_settings': customSettings.join(','),

@@ -31,6 +31,9 @@ export class WorkerFailure extends Error {
   }
 }
 
+/** What a function is told, as JSON, and the worker whose notices it is to raise before. */
+export type Reply = Readonly<Record<string, unknown>> & { readonly worker?: Worker };
+
 /** Who asks, and through which link the server can be asked about that. */
 export interface Caller {
   /** The process ID of the session's backend. */
@@ -94,7 +97,7 @@ export class SessionCalls {
   }
 
   /** Does what a function asks for. @returns its answer, as JSON @throws what the function raises */
-  async perform(verb: Verb, args: Arguments, caller: Caller): Promise<object> {
+  async perform(verb: Verb, args: Arguments, caller: Caller): Promise<Reply> {
     switch (verb) {
       case 'pg_background_launch':
       case 'pg_background_launch_v2':
@@ -145,7 +148,7 @@ export class SessionCalls {
     await Promise.all(this.#preparing);
   }
 
-  async #launch(verb: Verb, args: Arguments, { context }: Caller): Promise<object> {
+  async #launch(verb: Verb, args: Arguments, { context }: Caller): Promise<Reply> {
     const queueBytes = queueSizeOf(args);
     const limit = readSetting(maxWorkers, args['maxWorkers']);
     if (this.#registry.counted >= limit) {
@@ -191,7 +194,7 @@ export class SessionCalls {
   }
 
   /** A result is read in two steps: its types first, so that a wrong column list destroys nothing. */
-  async #result(args: Arguments, caller: Caller): Promise<object> {
+  async #result(args: Arguments, caller: Caller): Promise<Reply> {
     const worker = this.#registry.find(Number(args['pid']), args['cookie']);
     await this.#checkRights(worker, caller);
     if (typeof args['cookie'] === 'string' && args['cookie'] !== worker.order.cookie) {
@@ -241,7 +244,7 @@ export class SessionCalls {
     }
   }
 
-  async #describe(worker: Worker, caller: Caller): Promise<object> {
+  async #describe(worker: Worker, caller: Caller): Promise<Reply> {
     const { columns, rows, tags } = worker.output;
     if (columns === undefined) {
       const told = { columns: [arrayLiteral(tags)], rowCount: tags.length };
@@ -254,7 +257,7 @@ export class SessionCalls {
     return { types, refusal: TYPES_REFUSAL, ...(await this.#offer(worker, caller, direct)) };
   }
 
-  #take(worker: Worker, args: Arguments, caller: Caller): Promise<object> {
+  #take(worker: Worker, args: Arguments, caller: Caller): Promise<Reply> {
     const { rows, columns = [] } = worker.output;
     const canUseTable = args['throughTable'] === true;
     return this.#offer(
@@ -269,8 +272,8 @@ export class SessionCalls {
     worker: Worker,
     caller: Caller,
     preparation: Promise<PreparedRows | undefined>,
-  ): Promise<object> {
-    const offering = (async () => {
+  ): Promise<Reply> {
+    const offering = (async (): Promise<Reply> => {
       const prepared = await preparation;
       if (prepared === undefined) return {};
       if (caller.abandoned.aborted) await prepared.release();
@@ -282,7 +285,7 @@ export class SessionCalls {
         release: () => prepared.release(),
       });
       const formats = { ...Object.fromEntries(worker.output.formats), array_nulls: 'on' };
-      return { receipt, notices: worker.output.notices, formats, ...prepared.rows };
+      return { receipt, worker, formats, ...prepared.rows };
     })();
     const settled: Promise<void> = offering.then(
       () => void this.#preparing.delete(settled),
@@ -340,7 +343,7 @@ export class SessionCalls {
     );
   }
 
-  async #progressOf(args: Arguments, caller: Caller): Promise<object> {
+  async #progressOf(args: Arguments, caller: Caller): Promise<Reply> {
     const worker = this.#registry.workers.find(
       ({ pid, order }) => pid === args['pid'] && order.cookie === args['cookie'],
     );

@@ -11,12 +11,15 @@ export const SPEAK_DATABASE_ENCODING = `SELECT pg_catalog.set_config('client_enc
 const READ_ALL = `SELECT s.name, s.setting FROM pg_catalog.pg_show_all_settings() AS s
  WHERE s.context OPERATOR(pg_catalog.=) 'user' OR s.context OPERATOR(pg_catalog.=) 'superuser'`;
 
+/** Goes along in the moment in which the SQL is sent: before, it could end the connection. */
+export const IDLE_SESSION_TIMEOUT = 'idle_session_timeout';
+
 /**
  * What does not go along: the transaction's own, the identity (which the worker gets in another way)
  * and the client's encoding, for a worker speaks the database's.
  */
 const NOT_INHERITED =
-  /^(transaction_(isolation|read_only|deferrable)|role|session_authorization|seed|is_superuser|client_encoding)$/;
+  /^(transaction_(isolation|read_only|deferrable)|role|session_authorization|seed|is_superuser|client_encoding|idle_session_timeout)$/;
 
 /** Reads a connection's own settings, and makes it speak the database's encoding. */
 export async function readBaseline(connection: BackendConnection): Promise<SettingValues> {

@@ -14,15 +14,19 @@ export type Verdict =
 /**
  * vetWorkerSql for texts of any length.
  * @returns false when the text does not parse
- * @throws BackgroundError 0A000
+ * @throws BackgroundError 0A000, or the signal's reason when nobody wants to know any more
  */
-export async function vetAnyWorkerSql(sql: DatabaseText): Promise<boolean> {
+export async function vetAnyWorkerSql(sql: DatabaseText, signal: AbortSignal): Promise<boolean> {
+  signal.throwIfAborted();
   if (sql.length <= MAX_INLINE_LENGTH) return vetWorkerSql(sql);
   const thread = new Thread(new URL('./sql-vetting-thread.js', import.meta.url), {
     workerData: sql,
   });
   try {
-    const [verdict] = (await once(thread, 'message')) as [Verdict];
+    const [verdict] = (await once(thread, 'message', { signal }).catch((error: unknown) => {
+      signal.throwIfAborted();
+      throw error;
+    })) as [Verdict];
     if ('refusal' in verdict)
       throw new BackgroundError(verdict.refusal.code, verdict.refusal.message);
     return verdict.isParsed;

@@ -9,7 +9,12 @@ import {
 import type { Login, PooledConnection } from './login.ts';
 import type { SpoolBudget } from './row-spool.ts';
 import { sessionDefaults } from './session-defaults.ts';
-import { customToReplay, replay, settingsToReplay } from './session-settings.ts';
+import {
+  customToReplay,
+  IDLE_SESSION_TIMEOUT,
+  replay,
+  settingsToReplay,
+} from './session-settings.ts';
 import { vetAnyWorkerSql } from './sql-vetting.ts';
 import { within } from './within.ts';
 import { WorkerOutput } from './worker-output.ts';
@@ -41,7 +46,12 @@ export interface Progress {
   readonly message: DatabaseText;
 }
 
+const CANCELED = 'canceling statement due to user request';
+const TIMED_OUT = 'canceling statement due to statement timeout';
 const TERMINATED = 'terminating background worker "pg_background" due to administrator command';
+
+/** How long after a time-out the statement is cancelled once more. */
+const CANCEL_AGAIN_MS = 1_000;
 
 /** More of the SQL than a list shows, for it may be cut inside a character. */
 const PREVIEW_BYTES = 256;
@@ -75,6 +85,8 @@ export class Worker {
   #wasCanceled = false;
   #wasTimedOut = false;
   #hasCustomSettings = false;
+  /** Aborts when the SQL is not to be sent any more; what is sent already must be cancelled. */
+  readonly #unsent = new AbortController();
   #settleEnded: () => void = () => {};
   #released: Promise<void> = Promise.resolve();
 
@@ -150,6 +162,7 @@ export class Worker {
   async cancel(): Promise<void> {
     if (this.hasEnded) return;
     this.#wasCanceled = true;
+    this.#unsent.abort(new BackgroundError('57P01', TERMINATED));
     const link = await this.#login.controlLink();
     await link.terminate(this.#pid, () => !this.hasEnded);
   }
@@ -159,7 +172,7 @@ export class Worker {
     if (this.hasEnded) return;
     if (graceMs > 0) {
       this.#wasCanceled = true;
-      await this.connection?.cancel();
+      await this.#interrupt(CANCELED);
       if (await this.endsWithin(graceMs)) return;
     }
     await this.cancel();
@@ -169,9 +182,15 @@ export class Worker {
   async stop(): Promise<void> {
     const connection = this.connection;
     this.#wasCanceled = true;
-    await connection?.cancel();
+    await this.#interrupt(CANCELED);
     if (!(await this.endsWithin(1_000))) await connection?.close();
     await this.#released;
+  }
+
+  /** Cancels the statement that runs, or keeps the SQL from being sent. */
+  async #interrupt(message: string): Promise<void> {
+    this.#unsent.abort(new BackgroundError('57014', message));
+    await this.connection?.cancel();
   }
 
   /** Whether the worker has ended before the time is over. */
@@ -184,13 +203,14 @@ export class Worker {
   async #run(pooled: PooledConnection, sql: DatabaseText): Promise<void> {
     const { connection } = pooled;
     const { timeoutMs } = this.order;
-    const timer =
-      timeoutMs > 0
-        ? setTimeout(() => {
-            this.#wasTimedOut = true;
-            void connection.cancel();
-          }, timeoutMs)
-        : undefined;
+    let timer: NodeJS.Timeout | undefined;
+    const timeOut = () => {
+      this.#wasTimedOut = true;
+      void this.#interrupt(TIMED_OUT);
+      // SQL may catch a cancel, and go on.
+      timer = setTimeout(timeOut, CANCEL_AGAIN_MS);
+    };
+    if (timeoutMs > 0) timer = setTimeout(timeOut, timeoutMs);
     let failure: unknown;
     try {
       if (this.order.settings['standard_conforming_strings'] === 'off' && sql.includes('\\')) {
@@ -201,13 +221,18 @@ export class Worker {
           { hint: 'SET standard_conforming_strings = on.' },
         );
       }
-      if (!(await vetAnyWorkerSql(sql))) {
+      if (!(await vetAnyWorkerSql(sql, this.#unsent.signal))) {
         // Unvetted text never runs. The server says what is wrong with it.
         await connection.parseOnly(Buffer.from(sql, 'latin1'));
         throw new BackgroundError('42601', 'pg_background cannot read this SQL', {
           detail: "The server accepts its syntax, but the proxy's parser does not.",
         });
       }
+      // Not before: while the text is looked at, the connection is idle.
+      const idleTimeout = this.order.settings[IDLE_SESSION_TIMEOUT];
+      if (typeof idleTimeout === 'string' && idleTimeout !== '0')
+        void replay(connection, [[IDLE_SESSION_TIMEOUT, idleTimeout]], undefined).catch(() => {});
+      this.#unsent.signal.throwIfAborted();
       await connection.query(sql, {
         message: (type, frame) => this.#collect(connection, type, frame),
       });
@@ -260,10 +285,11 @@ export class Worker {
 
   #describe(error: unknown, wasLost: boolean): ReportFields {
     if (this.#wasTimedOut && error instanceof ServerError && error.fields.code === '57014') {
-      return { ...error.fields, message: 'canceling statement due to statement timeout' };
+      return { ...error.fields, message: TIMED_OUT };
     }
     const fields = reportFieldsOf(error);
-    if (fields.code === '57P01') return { ...fields, severity: 'ERROR', message: TERMINATED };
+    if (fields.code === '57P01' && fields.severity === 'FATAL')
+      return { ...fields, severity: 'ERROR', message: TERMINATED };
     if (wasLost && !(error instanceof ServerError)) {
       return {
         severity: 'ERROR',

@@ -233,17 +233,19 @@ describe('a worker inherits', () => {
       ).to.deep.equal([['6MB']]);
     });
 
-    for (const [name, value] of [
-      ['work_mem', '5MB'],
-      ['ignore_system_indexes', 'on'],
-    ] as const) {
-      it(`of the startup packet: ${name} = ${value}`, async () => {
-        const other = await proxy.connect({ options: `-c ${name}=${value}` });
-        expect(await inBackground(other, `SELECT current_setting('${name}')`)).to.deep.equal([
-          [value],
-        ]);
-      });
-    }
+    it('of the startup packet', async () => {
+      const other = await proxy.connect({ options: '-c work_mem=5MB' });
+      expect(await inBackground(other, `SELECT current_setting('work_mem')`)).to.deep.equal([
+        ['5MB'],
+      ]);
+    });
+
+    it('of the startup packet, but for those that can be set nowhere else', async () => {
+      const other = await proxy.connect({ options: '-c ignore_system_indexes=on' });
+      expect(
+        await inBackground(other, `SELECT current_setting('ignore_system_indexes')`),
+      ).to.deep.equal([['off']]);
+    });
 
     it('of ALTER ROLE, unless the session has reset it', async () => {
       await client.query(`ALTER ROLE inherit_app SET work_mem = '11MB'`);

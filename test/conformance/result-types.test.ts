@@ -262,7 +262,7 @@ describe('the types of a result', () => {
 
   for (const [count, type] of [
     [1600, 'int'],
-    [400, 'text'],
+    [1600, 'text'],
   ] as const) {
     it(`may be those of ${count} columns that are declared ${type}`, async () => {
       const numbers = Array.from({ length: count }, (_, i) => i + 1);
@@ -317,11 +317,17 @@ describe('the types of a result', () => {
       `IntervalStyle = 'sql_standard'`,
       `TimeZone = 'Asia/Kolkata'`,
       `bytea_output = 'escape'`,
-      `extra_float_digits = -15`,
       `lc_monetary = 'C'`,
       `array_nulls = off`,
       `quote_all_identifiers = on`,
     ];
+
+    it('without the digits that the worker itself has given up', async () => {
+      const pid = await launch(client, `SET extra_float_digits = -12; SELECT pi()`);
+      expect(
+        await client.value('SELECT * FROM pg_background_result($1) AS (n float8)', [pid]),
+      ).to.equal(3.14);
+    });
 
     for (const setting of SETTINGS) {
       it(`where the worker has set ${setting}`, async () => {

@@ -174,26 +174,34 @@ describe('Interceptor', () => {
   });
 
   describe('announced notices', () => {
-    const raisedNotice = report('N', 'SNOTICE', 'C00000', 'Mfrom the worker', 'D', own);
+    const raisedNotice = report('N', 'SNOTICE', 'VNOTICE', 'C00000', 'Mfrom the worker', 'D', own);
+    const fromWorker = { severity: 'NOTICE', code: '00000', message: 'from the worker' };
 
-    it('lose our context and empty fields', () => {
+    it('lose our context and empty fields, and name their worker', () => {
       const { interceptor } = intercept();
-      interceptor.noticesRaised();
+      interceptor.noticesRaised([fromWorker], 7);
       expect(pass(interceptor.fromServer, raisedNotice)).to.deep.equal(
-        report('N', 'SNOTICE', 'C00000', 'Mfrom the worker'),
+        report(
+          'N',
+          'SNOTICE',
+          'VNOTICE',
+          'C00000',
+          'Mfrom the worker',
+          'Wbackground worker, pid 7',
+        ),
       );
     });
 
     it('are still told from callbacks', () => {
       const { interceptor, session } = intercept();
-      interceptor.noticesRaised();
+      interceptor.noticesRaised([fromWorker], 7);
       expect(pass(interceptor.fromServer, callback)).to.have.length(0);
       expect(session.heard).to.have.length(1);
     });
 
     it('are expected until the statement ends', () => {
       const { interceptor } = intercept();
-      interceptor.noticesRaised();
+      interceptor.noticesRaised([fromWorker], 7);
       pass(interceptor.fromServer, readyForQuery());
       expect(pass(interceptor.fromServer, raisedNotice)).to.deep.equal(raisedNotice);
     });

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { cleanReport, type ExpectedReports } from '../../proxy/report-cleaner.ts';
+import { cleanReport, RaisedReports, type ExpectedReports } from '../../src/report-cleaner.ts';
 import { report } from '../support/messages.ts';
 
 const own = 'PL/pgSQL function pgbackground.call(text,json,text) line 55 at RAISE';
@@ -20,8 +20,8 @@ function clean(frame: Buffer, expected: Partial<ExpectedReports> = {}): Buffer {
 
 /** What is expected when a function was told to raise an error of the worker 7. */
 function raised(more: object = {}): Partial<ExpectedReports> {
-  const error = { severity: 'ERROR', code: '22012', message: 'division by zero', ...more };
-  return { raised: { error, pid: 7 } };
+  const fields = { severity: 'ERROR', code: '22012', message: 'division by zero', ...more };
+  return { raised: { fields, pid: 7 } };
 }
 
 describe('cleanReport', () => {
@@ -113,8 +113,8 @@ describe('cleanReport', () => {
     });
 
     it('names no worker when the error is of the proxy itself', () => {
-      const error = { severity: 'ERROR', code: '22012', message: 'x', where: 'elsewhere' };
-      expect(clean(errorIn(own, foreign), { raised: { error, pid: undefined } })).to.deep.equal(
+      const fields = { severity: 'ERROR', code: '22012', message: 'x', where: 'elsewhere' };
+      expect(clean(errorIn(own, foreign), { raised: { fields, pid: undefined } })).to.deep.equal(
         errorIn(foreign),
       );
     });
@@ -187,5 +187,46 @@ describe('cleanReport', () => {
     it('does not say why another error was raised', () => {
       expect(clean(errorIn(own), { unanswered: reason })).to.deep.equal(withoutContext);
     });
+  });
+});
+
+describe('RaisedReports', () => {
+  const notice = (message: string, ...more: string[]) =>
+    report('N', 'SNOTICE', 'VNOTICE', 'C00000', `M${message}`, 'Fpl_exec.c', ...more, `W${own}`);
+  const raise = (...messages: string[]) => {
+    const reports = new RaisedReports();
+    const fields = messages.map((message) => ({
+      severity: 'NOTICE',
+      code: '00000',
+      message,
+      file: `${message}.c`,
+    }));
+    reports.noticesRaised(fields, 7);
+    return reports;
+  };
+  const told = (reports: RaisedReports, message: string) =>
+    reports.clean(notice(message), { sharesEncoding: true }).toString();
+
+  it('gives notices their origin and their worker', () => {
+    const reports = raise('one', 'two');
+    expect(told(reports, 'one')).to.include('Fone.c').and.include('background worker, pid 7');
+    expect(told(reports, 'two')).to.include('Ftwo.c');
+  });
+
+  it('knows that some are not sent, as client_min_messages says', () => {
+    expect(told(raise('one', 'two'), 'two')).to.include('Ftwo.c');
+  });
+
+  it('gives nothing to a notice of others', () => {
+    const reports = raise('one');
+    expect(told(reports, 'mine')).not.to.include('background worker');
+    expect(told(reports, 'one')).to.include('Fone.c');
+  });
+
+  it('forgets them with their statement', () => {
+    const reports = raise('one');
+    reports.statementEnded();
+    expect(reports.hasNotices).to.equal(false);
+    expect(told(reports, 'one')).not.to.include('background worker');
   });
 });

@@ -1,4 +1,6 @@
-import { apiFunctionNames, encodeReport, reportFields, type ReportFields } from '../src/index.ts';
+import { apiFunctionNames } from './api.ts';
+import type { ReportFields } from './errors.ts';
+import { encodeReport, MessageType, reportFields } from './messages.ts';
 
 /** A context line that names a function of ours. */
 const OWN_FUNCTION = new RegExp(
@@ -14,10 +16,16 @@ const ORIGIN_FIELDS = [
   ['q', 'internalQuery'],
 ] as const;
 
+/** A report that a function was told to raise, and the worker that it comes from, if it does. */
+export interface RaisedReport {
+  readonly fields: ReportFields;
+  readonly pid: number | undefined;
+}
+
 /** What is known of the reports that may come. */
 export interface ExpectedReports {
-  /** An error that a function was told to raise, and the worker that it comes from. */
-  readonly raised?: { readonly error: ReportFields; readonly pid: number | undefined } | undefined;
+  /** The one that this is, if it is what it looks like. */
+  readonly raised?: RaisedReport | undefined;
   /** Why a function gets no answer. */
   readonly unanswered?: ReportFields | undefined;
   /** A statement runs that was put in the place of CREATE, ALTER or DROP EXTENSION. */
@@ -41,14 +49,14 @@ export function cleanReport(frame: Buffer, expected: ExpectedReports): Buffer {
 
   const replaced = new Map<string, string>();
   const { raised, unanswered, sharesEncoding } = expected;
-  if (raised?.pid !== undefined && raised.error.code === field('C')) {
-    const { where } = raised.error;
+  if (raised?.pid !== undefined && raised.fields.code === field('C')) {
+    const { where } = raised.fields;
     foreign.unshift(
       ...(isSendable(where, sharesEncoding) ? where.split('\n') : []),
       `background worker, pid ${raised.pid}`,
     );
     for (const [letter, name] of ORIGIN_FIELDS) {
-      const text = raised.error[name];
+      const text = raised.fields[name];
       if (isSendable(text, sharesEncoding)) replaced.set(letter, text);
     }
   } else if (field('C') === '53000' && isSendable(unanswered?.message, sharesEncoding)) {
@@ -60,6 +68,61 @@ export function cleanReport(frame: Buffer, expected: ExpectedReports): Buffer {
     ([letter, text]) => text !== '' && letter !== 'W' && !replaced.has(letter),
   );
   return encodeReport(frame[0] as number, [...kept, ...replaced]);
+}
+
+/** What the functions of one session were told to raise in the statement that runs. */
+export class RaisedReports {
+  #error: RaisedReport | undefined;
+  #notices: readonly RaisedReport[] = [];
+  #unanswered: ReportFields | undefined;
+
+  /** Whether notices may come that must be cleaned. */
+  get hasNotices(): boolean {
+    return this.#notices.length > 0;
+  }
+
+  errorRaised(fields: ReportFields, pid: number | undefined): void {
+    this.#error = { fields, pid };
+  }
+
+  noticesRaised(notices: readonly ReportFields[], pid: number): void {
+    this.#notices = [...this.#notices, ...notices.map((fields) => ({ fields, pid }))];
+  }
+
+  /** A function will get no answer. */
+  unanswered(reason: ReportFields): void {
+    this.#unanswered = reason;
+  }
+
+  statementEnded(): void {
+    this.#error = undefined;
+    this.#notices = [];
+    this.#unanswered = undefined;
+  }
+
+  /** Puts an ErrorResponse or NoticeResponse right. */
+  clean(frame: Buffer, about: Pick<ExpectedReports, 'isReplacement' | 'sharesEncoding'>): Buffer {
+    const raised =
+      frame[0] === MessageType.noticeResponse
+        ? this.#takeNotice(frame, about.sharesEncoding)
+        : this.#error;
+    return cleanReport(frame, { ...about, raised, unanswered: this.#unanswered });
+  }
+
+  /** The notice that a frame is: they come in their order, but not all, as client_min_messages says. */
+  #takeNotice(frame: Buffer, sharesEncoding: boolean): RaisedReport | undefined {
+    if (this.#notices.length === 0) return undefined;
+    const found = new Map(reportFields(frame));
+    const index = this.#notices.findIndex(
+      ({ fields: { severity, code, message } }) =>
+        severity === found.get('V') &&
+        code === found.get('C') &&
+        (message === found.get('M') || !isSendable(message, sharesEncoding)),
+    );
+    const notice = this.#notices[index];
+    this.#notices = this.#notices.slice(index + 1);
+    return notice;
+  }
 }
 
 /** Text in the database's encoding can be sent to a client with another one only where it is ASCII. */
