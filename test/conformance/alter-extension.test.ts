@@ -1,13 +1,26 @@
 import { expect } from 'chai';
+import { execFile, execFileSync } from 'node:child_process';
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { runPsql } from '../support/psql.ts';
 import { TestProxy, type TestClient } from '../support/proxy.ts';
 import { testedVersion } from '../support/server.ts';
 
 const RUN = `pg_background_result(SCHEMA.pg_background_launch('SELECT current_user::text'))`;
 const run = (schema = 'public') =>
   `SELECT * FROM ${schema}.${RUN.replace('SCHEMA', schema)} AS (who text)`;
+
+/** The major version of the pg_dump on the path; 0 where there is none. */
+function pgDumpVersion(): number {
+  try {
+    const printed = execFileSync('pg_dump', ['--version'], { encoding: 'utf8' });
+    return Number(/\(PostgreSQL\) (\d+)/.exec(printed)?.[1]);
+  } catch {
+    return 0;
+  }
+}
 
 /** What ALTER EXTENSION does, and CREATE EXTENSION with the options of the manual. */
 describe('ALTER EXTENSION pg_background', () => {
@@ -72,6 +85,35 @@ describe('ALTER EXTENSION pg_background', () => {
       expect(await there.rows(run())).to.deep.equal([['postgres']]);
       await clone.expectNothingLeft();
       await clone.stop();
+    });
+
+    it('makes a restored database work', async function () {
+      // A client's pg_dump reads servers up to its own version.
+      if (pgDumpVersion() < testedVersion) this.skip();
+      await client.query(`CREATE VIEW mine AS SELECT * FROM pg_background_list_v2() AS (pid int)`);
+      await proxy.expectNothingLeft();
+      const restored = await TestProxy.start();
+      const { host, port, name } = proxy.database;
+      const dump = await promisify(execFile)(
+        'pg_dump',
+        [`postgres://postgres@${host}:${port}/${name}`],
+        { maxBuffer: 10_000_000 },
+      );
+      const direct = `postgres://postgres@${host}:${port}/${restored.database.name}`;
+      const { stderr } = await runPsql(direct, dump.stdout);
+      expect(stderr).to.equal('');
+      const there = await restored.connect();
+      expect(await there.error(run())).to.include({
+        code: '55000',
+        hint: 'Run ALTER EXTENSION pg_background UPDATE to renew its key; all proxies of a server need the same secret.',
+      });
+      await there.query('ALTER EXTENSION pg_background UPDATE');
+      expect(await there.rows(run())).to.deep.equal([['postgres']]);
+      expect(await there.rows('SELECT * FROM mine')).to.deep.equal([]);
+      await restored.expectNothingLeft();
+      await restored.stop();
+      const cleaner = await proxy.connect();
+      await cleaner.query('DROP VIEW mine');
     });
 
     it('makes a database work again when the secret of the proxy has changed', async () => {

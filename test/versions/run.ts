@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { writeCompatibility } from './compatibility.ts';
 
 /**
  * Runs the conformance suite on each version that PostgreSQL supports, or on those that are named,
- * one after the other: `npm run test:versions -- 14 17`. All of them run, whatever fails.
+ * one after the other: `npm run test:versions -- 14 17`. All of them run, whatever fails. When all
+ * versions have run, docs/compatibility.md is written from their results.
  */
 const VERSIONS = ['14', '15', '16', '17', '18'];
 
@@ -26,9 +28,19 @@ for (const version of asked.length > 0 ? asked : VERSIONS) {
   const isReady = version === OWN_VERSION || (await install(version));
   if (!isReady || !(await runSuite(version))) failed.push(version);
 }
+if (asked.length === 0) {
+  writeCompatibility(
+    path('../../../docs/compatibility.md'),
+    VERSIONS.map((version) => ({ version, file: resultsOf(version) })),
+  );
+}
 if (failed.length > 0) {
   process.stderr.write(`failed on PostgreSQL ${failed.join(', ')}\n`);
   process.exitCode = 1;
+}
+
+function resultsOf(version: string): string {
+  return path(`./results-${version}.json`);
 }
 
 function install(version: string): Promise<boolean> {
@@ -55,6 +67,7 @@ function runSuite(version: string): Promise<boolean> {
   const mocha = fileURLToPath(import.meta.resolve('mocha/bin/mocha.js'));
   return run(process.execPath, ['--enable-source-maps', mocha, ...options], {
     PGBG_TEST_VERSION: version,
+    PGBG_TEST_RESULTS: resultsOf(version),
   });
 }
 
