@@ -78,6 +78,8 @@ export class Interceptor implements SessionEvents {
       toServer: (bytes) => links.toServer(bytes),
       replayClient: (chunks) => links.replayClient(chunks),
       toClient: (bytes) => {
+        // The repeater ends the statement in place of the server.
+        this.#statementEnded(IDLE);
         this.#forClient.push(bytes);
         this.#tellClient();
       },
@@ -189,6 +191,7 @@ export class Interceptor implements SessionEvents {
           return undefined;
         }
         this.#statementEnded(frame[5]);
+        this.repeater.release();
         return frame;
       case MessageType.noticeResponse: {
         if (!this.#isTakingCallback) {

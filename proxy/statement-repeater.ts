@@ -104,6 +104,14 @@ export class StatementRepeater {
     return false;
   }
 
+  /** The statement is over, for the client too: what it has sent meanwhile comes now. */
+  release(): void {
+    const held = this.#held;
+    this.#held = [];
+    this.#heldBytes = 0;
+    if (held.length > 0) this.#streams.replayClient(held);
+  }
+
   /** The client wants no more of it. @returns whether that is taken care of here */
   cancel(): boolean {
     // While the statement leaves, the request may still meet it at the server, or come too late.
@@ -125,7 +133,8 @@ export class StatementRepeater {
     this.#state = state;
     switch (state) {
       case 'idle':
-        return this.#release();
+        this.#statement = undefined;
+        return;
       case 'leaving':
         return;
       case 'waiting':
@@ -153,20 +162,13 @@ export class StatementRepeater {
 
   /** The client is answered here: the server has been done with the statement for long. */
   #give(message: string): void {
+    this.#enter('idle');
     this.#streams.toClient(
       Buffer.concat([
         errorResponse('ERROR', new BackgroundError('57014', message)),
         frameOf(MessageType.readyForQuery, Buffer.from('I')),
       ]),
     );
-    this.#enter('idle');
-  }
-
-  #release(): void {
-    const held = this.#held;
-    this.#held = [];
-    this.#heldBytes = 0;
-    this.#statement = undefined;
-    if (held.length > 0) this.#streams.replayClient(held);
+    this.release();
   }
 }
