@@ -55,7 +55,7 @@ export class Gate {
       const { rows } = await this.#client.query<{ pid: number; says: boolean }>(
         `SELECT pid, strpos(query, $1) > 0 AS says FROM pg_stat_activity
           WHERE datname = current_database() AND pid <> pg_backend_pid()
-            AND state = 'active' AND wait_event IS NOT NULL`,
+            AND state IN ('active', 'disabled') AND wait_event <> 'ClientRead'`,
         [others.text],
       );
       const waits = rows.some(({ pid }) => pid === backendPid);
