@@ -91,9 +91,18 @@ describe('pg_background_progress', () => {
   it('can be called in functions, and many times', async () => {
     const handle = await launchV2(
       client,
-      `DO $$ BEGIN FOR i IN 1..100 LOOP PERFORM pg_background_progress(i, 'step ' || i); END LOOP; END $$`,
+      `DO $$ BEGIN FOR i IN 1..50 LOOP PERFORM pg_background_progress(i, 'step ' || i); END LOOP; END $$`,
     );
-    await waitFor(client, handle);
+    await untilProgress(handle, 50, 'step 50');
+  });
+
+  it('counts the last of many reports that come all at once', async () => {
+    const handle = await launchV2(
+      client,
+      `DO $$ BEGIN PERFORM pg_sleep(0.1); FOR i IN 1..100 LOOP PERFORM pg_background_progress(i, 'step ' || i); END LOOP; END $$`,
+    );
+    // The proxy, which lives in this process, is held up while the worker reports.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
     await untilProgress(handle, 100, 'step 100');
   });
 
