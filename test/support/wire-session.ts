@@ -165,6 +165,8 @@ export class WireSession {
           }),
         );
       }
+      // A line of COPY TO STDOUT.
+      if (message.type === 'd') rows.push([message.body.toString(this.#charset).trimEnd()]);
       if (message.type === 'C') {
         sets.push(rows);
         rows = [];

@@ -75,4 +75,13 @@ export const protocolPositions: readonly Position[] = [
       return [lines];
     },
   },
+  {
+    name: 'cursor WITH HOLD',
+    async run({ session, call }) {
+      // The query runs at COMMIT.
+      await session.rows(`BEGIN; DECLARE lines CURSOR WITH HOLD FOR ${lineQuery(call)}`);
+      await session.rows('COMMIT');
+      return [asLines(await session.rows('FETCH ALL FROM lines'))];
+    },
+  },
 ];

@@ -132,6 +132,34 @@ export const queryPositions: readonly Position[] = [
     },
   },
   {
+    name: 'materialized view',
+    async run(situation) {
+      await situation.session.rows(
+        `CREATE MATERIALIZED VIEW called AS ${lineQuery(situation.call)}`,
+      );
+      const given = await lines(situation, 'SELECT line FROM called');
+      await situation.session.rows('DROP MATERIALIZED VIEW called');
+      return given;
+    },
+  },
+  {
+    name: 'column default',
+    async run({ session, call }) {
+      // A default may hold no sub-select, so the call stands in a function there.
+      await session.rows(
+        `CREATE FUNCTION pg_temp.called() RETURNS text LANGUAGE plpgsql AS $function$
+           BEGIN RETURN ${expression(call)}; END $function$;
+         CREATE TEMP TABLE made (line text DEFAULT pg_temp.called())`,
+      );
+      const [row] = await session.rows('INSERT INTO made DEFAULT VALUES RETURNING line');
+      return [linesOf(row?.[0])];
+    },
+  },
+  {
+    name: 'COPY TO STDOUT',
+    run: (situation) => lines(situation, `COPY (${lineQuery(situation.call)}) TO STDOUT`),
+  },
+  {
     name: 'PREPARE and EXECUTE',
     calls: 7, // more often than it takes until the server uses a generic plan
     async run({ session, call, calls }) {

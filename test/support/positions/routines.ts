@@ -122,6 +122,18 @@ export const routinePositions: readonly Position[] = [
     },
   },
   {
+    name: 'function with a SET clause',
+    async run(situation) {
+      const { session, call } = situation;
+      await session.rows(
+        `CREATE FUNCTION pg_temp.called(${parameterTypes(call)}) RETURNS SETOF text LANGUAGE plpgsql
+         SET search_path = pg_catalog SET work_mem = '1MB' SET lock_timeout = '5s' AS $function$
+         BEGIN RETURN QUERY ${lineQuery(call, placeholders(call))}; END $function$`,
+      );
+      return linesOfFunction(situation);
+    },
+  },
+  {
     name: 'EXCEPTION block, after a call that failed',
     async run(situation) {
       const { session, call, mistake } = situation;
