@@ -241,6 +241,20 @@ describe('with the handle of a worker', () => {
       expect(await tagsOf(client, handle)).to.deep.equal([['DO']]);
     });
 
+    it('cancels once: what SQL does after it has caught that is left alone', async () => {
+      // The server itself cancels twice, now and then, for a cancel request of the protocol.
+      for (let i = 0; i < 6; i++) {
+        const handle = await launchV2(client, catchesCancel('PERFORM pg_sleep(0.05)'));
+        await untilAsleep(handle[0]);
+        await client.query(callOf('cancel_v2_grace', 3_600_000), [...handle]);
+        expect(await listedOf(client, handle, 'state, last_error')).to.deep.equal([
+          'stopped',
+          null,
+        ]);
+        await client.query(callOf('detach_v2'), [...handle]);
+      }
+    });
+
     it('terminates the worker when it still runs after the grace', async () => {
       const handle = await launchV2(client, catchesCancel('PERFORM pg_sleep(60)'));
       await untilAsleep(handle[0]);
