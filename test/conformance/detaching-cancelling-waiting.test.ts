@@ -216,13 +216,16 @@ describe('with the handle of a worker', () => {
   describe('pg_background_cancel_v2_grace', () => {
     const catchesCancel = (afterwards: string) =>
       `DO $$ BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN ${afterwards}; END $$`;
-    const untilAsleep = (pid: number) =>
-      eventually(async () => {
-        const { rows } = await (
-          await proxy.database.direct()
-        ).query(`SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'`, [pid]);
+    async function untilAsleep(pid: number): Promise<void> {
+      const direct = await proxy.database.direct();
+      await eventually(async () => {
+        const { rows } = await direct.query(
+          `SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'`,
+          [pid],
+        );
         expect(rows, 'workers that sleep').to.have.length(1);
       });
+    }
 
     it('cancels the statement, and returns when the worker has ended', async () => {
       const handle = await launchV2(client, WAIT_AT_GATE);
@@ -243,8 +246,8 @@ describe('with the handle of a worker', () => {
 
     it('cancels once: what SQL does after it has caught that is left alone', async () => {
       // The server itself cancels twice, now and then, for a cancel request of the protocol.
-      for (let i = 0; i < 6; i++) {
-        const handle = await launchV2(client, catchesCancel('PERFORM pg_sleep(0.05)'));
+      for (let i = 0; i < 25; i++) {
+        const handle = await launchV2(client, catchesCancel('PERFORM pg_sleep(0.01)'));
         await untilAsleep(handle[0]);
         await client.query(callOf('cancel_v2_grace', 3_600_000), [...handle]);
         expect(await listedOf(client, handle, 'state, last_error')).to.deep.equal([
