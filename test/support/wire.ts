@@ -60,17 +60,22 @@ export class RawClient {
   }
 
   /** The messages since the last call, up to and with the first of a type. */
-  async until(type: string): Promise<RawMessage[]> {
+  until(type: string): Promise<RawMessage[]> {
+    return this.untilOneOf(type);
+  }
+
+  /** The messages since the last call, up to and with the first of one of the types. */
+  async untilOneOf(types: string): Promise<RawMessage[]> {
     for (;;) {
       const at = this.messages.findIndex(
-        (message, index) => index >= this.#taken && message.type === type,
+        (message, index) => index >= this.#taken && types.includes(message.type),
       );
       if (at >= 0) {
         const found = this.messages.slice(this.#taken, at + 1);
         this.#taken = at + 1;
         return found;
       }
-      if (this.#isEnded) throw new Error(`connection ended before a message ${type}`);
+      if (this.#isEnded) throw new Error(`connection ended before a message ${types}`);
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }
   }
