@@ -89,7 +89,12 @@ BEGIN
   @probe_loop@
   reply := pgbackground.call('pg_background_list_v2', '{}');
   RETURN QUERY EXECUTE pgbackground.rows_query(types, false)
-    USING ARRAY(SELECT c.vals FROM pg_catalog.json_array_elements_text(reply OPERATOR(pg_catalog.->) 'columns') WITH ORDINALITY AS c(vals, n) ORDER BY c.n);
+    USING ARRAY(SELECT CASE WHEN c.n OPERATOR(pg_catalog.=) 3 AND types[3] OPERATOR(pg_catalog.=) 'text'
+                         -- Read as text, a time looks as the session writes it.
+                         THEN ARRAY(SELECT (u.v::timestamp with time zone)::pg_catalog.text
+                                      FROM pg_catalog.unnest(c.vals::pg_catalog.text[]) WITH ORDINALITY AS u(v, m) ORDER BY u.m)::pg_catalog.text
+                         ELSE c.vals END
+                  FROM pg_catalog.json_array_elements_text(reply OPERATOR(pg_catalog.->) 'columns') WITH ORDINALITY AS c(vals, n) ORDER BY c.n);
 END
 $function$;
 COMMENT ON FUNCTION __extschema__.pg_background_list_v2() IS

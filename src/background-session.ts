@@ -49,6 +49,8 @@ interface Call {
   awaited: Worker | undefined;
 }
 
+type RequestMessage = Extract<CallbackMessage, { kind: 'request' }>;
+
 type CallMessage = Extract<CallbackMessage, { kind: 'request' | 'install' }>;
 
 /** What a function is told, undefined for nothing at all, and what it will raise then. */
@@ -88,6 +90,8 @@ export class BackgroundSession {
   /** The worker that runs on this connection right now, when it is a worker's. */
   #findOwnWorker: () => Worker | undefined = () => undefined;
   #oneWayCount = 0;
+  /** The latest report of those that came too fast. */
+  #lastReport: { message: RequestMessage; worker: Worker | undefined } | undefined;
   #dropCount = 0;
   #work: Promise<unknown> = Promise.resolve();
 
@@ -301,10 +305,13 @@ export class BackgroundSession {
     return { verb: payload.verb, arguments: payload.arguments };
   }
 
-  /** One way: nobody waits, so nobody is told when it is refused. */
-  #takeReport(message: Extract<CallMessage, { kind: 'request' }>): void {
-    const worker = this.#findOwnWorker();
-    if (this.#oneWayCount >= MAX_REPORTS) return this.#drop('a report too much');
+  /** One way: nobody waits, so nobody is told when it is refused. Of too many at once the last counts. */
+  #takeReport(message: RequestMessage, worker = this.#findOwnWorker()): void {
+    if (this.#oneWayCount >= MAX_REPORTS) {
+      if (this.#lastReport !== undefined) this.#drop('a report too much');
+      this.#lastReport = { message, worker };
+      return;
+    }
     this.#oneWayCount++;
     const take = async () => {
       const link = await this.#login.controlLink();
@@ -318,7 +325,12 @@ export class BackgroundSession {
     this.#track(
       take()
         .catch((error: unknown) => void this.#refusal(error))
-        .finally(() => this.#oneWayCount--),
+        .finally(() => {
+          this.#oneWayCount--;
+          const last = this.#lastReport;
+          this.#lastReport = undefined;
+          if (last !== undefined) this.#takeReport(last.message, last.worker);
+        }),
     );
   }
 

@@ -202,6 +202,15 @@ export class ControlLink {
     });
   }
 
+  /** Cancels the statement of another backend, in the same way. Unlike a CancelRequest it comes once. */
+  async cancel(pid: number, isWanted: () => boolean): Promise<void> {
+    await this.#inTurn(async () => {
+      if (isWanted()) {
+        await this.#exchange(this.#connection.query(`SELECT pg_catalog.pg_cancel_backend(${pid})`));
+      }
+    });
+  }
+
   /** The backends that a backend waits for. */
   async blockersOf(pid: number): Promise<number[]> {
     const rows = await this.#ask(
