@@ -2,7 +2,7 @@ import { connect, type Socket } from 'node:net';
 import { serialize } from 'pg-protocol';
 import { BackgroundError, ProtocolError, ServerError, type ReportFields } from './errors.ts';
 import { FrameReader } from './frames.ts';
-import { decodeReport, frameOf, MessageType } from './messages.ts';
+import { decodeReport, decodeTextRow, frameOf, MessageType } from './messages.ts';
 
 /** Where and as whom to log in. */
 export interface LoginTarget {
@@ -371,20 +371,4 @@ function executeMessages(name: string, values: (string | Buffer | null)[]): Buff
     serialize.bind({ portal: '', statement: name, values }),
     serialize.execute({ portal: '', rows: 0 }),
   ];
-}
-
-function decodeTextRow(frame: Buffer): (string | null)[] {
-  const values: (string | null)[] = [];
-  let at = 7;
-  for (let left = frame.readInt16BE(5); left > 0; left--) {
-    const length = frame.readInt32BE(at);
-    at += 4;
-    if (length < 0) {
-      values.push(null);
-    } else {
-      values.push(frame.toString('latin1', at, at + length));
-      at += length;
-    }
-  }
-  return values;
 }

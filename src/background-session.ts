@@ -1,4 +1,3 @@
-import type { Verb } from './api.ts';
 import { progressOf } from './call-arguments.ts';
 import {
   isVerb,
@@ -15,30 +14,10 @@ import { RequestVerifier, Unverified } from './request-verifier.ts';
 import type { SpoolBudget } from './row-spool.ts';
 import { SessionCalls, WorkerFailure, type OfferedResult, type Reply } from './session-calls.ts';
 import type { EngineSettings } from './settings.ts';
+import type { SessionEvents } from './session-events.ts';
 import type { WaitGraph } from './wait-graph.ts';
 import { within } from './within.ts';
 import type { Worker } from './worker.ts';
-
-/** What a session's stream has to be told, so that the client sees what the C extension would show. */
-export interface SessionEvents {
-  /** A statement that was put in the place of another begins to run. */
-  replacementBegan(): void;
-  /** It ends well: the next CommandComplete is its, and this is the tag of the original. */
-  tagReplaced(tag: string): void;
-  /** A function is about to raise this error; `pid` when it is a worker's. */
-  errorRaised(error: ReportFields, pid: number | undefined): void;
-  /** A function is about to raise a worker's notices again. */
-  noticesRaised(notices: readonly ReportFields[], pid: number): void;
-  /** A function will get no answer, for this reason, and raise 53000. */
-  unanswered(reason: ReportFields): void;
-  /**
-   * Whether the statement that runs is nothing but this call, so that it can end now and be run
-   * again when the worker has ended. If so, nothing that the client sends reaches the server before.
-   */
-  canRepeat(verb: Verb, worker: { readonly pid: number; readonly cookie: string }): boolean;
-  /** The function returns early: its statement is to be run again at this time. */
-  repeat(when: Promise<void>, timeoutMs: number): void;
-}
 
 /** A call that a function waits for. What it asks is forgotten as soon as nobody waits any more. */
 interface Call {

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { BackgroundSession, type SessionEvents } from './background-session.ts';
+import { BackgroundSession } from './background-session.ts';
+import type { SessionEvents } from './session-events.ts';
 import { CALLBACK_SQLSTATE } from './callback.ts';
 import { Login, type CallbackHook } from './login.ts';
 import { RaisedReports } from './report-cleaner.ts';

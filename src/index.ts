@@ -20,7 +20,8 @@ export {
   type StartupParameter,
 } from './engine.ts';
 export { isCustomSetting, MAY_BE_MISPLACED, MISPLACED_DEFAULTS } from './session-defaults.ts';
-export type { BackgroundSession, SessionEvents } from './background-session.ts';
+export type { BackgroundSession } from './background-session.ts';
+export type { SessionEvents } from './session-events.ts';
 export { defaultEngineSettings, type EngineSettings } from './settings.ts';
 export { BackgroundError, ProtocolError, reportFieldsOf, type ReportFields } from './errors.ts';
 export { CALLBACK_SQLSTATE, MAX_REQUEST_BYTES } from './callback.ts';

@@ -116,3 +116,20 @@ export function decodeRowDescription(frame: Buffer): ColumnType[] {
 export function decodeCommandTag(frame: Buffer): string {
   return frame.toString('latin1', 5, frame.length - 1);
 }
+
+/** Decodes a DataRow in text format: int16 count, then for each value int32 length (-1 for NULL) and bytes. */
+export function decodeTextRow(frame: Buffer): (string | null)[] {
+  const values: (string | null)[] = [];
+  let at = 7;
+  for (let left = frame.readInt16BE(5); left > 0; left--) {
+    const length = frame.readInt32BE(at);
+    at += 4;
+    if (length < 0) {
+      values.push(null);
+    } else {
+      values.push(frame.toString('latin1', at, at + length));
+      at += length;
+    }
+  }
+  return values;
+}

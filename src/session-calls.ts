@@ -4,7 +4,6 @@ import { clamp, queueSizeOf } from './call-arguments.ts';
 import type { Arguments, SignedContext } from './callback.ts';
 import { arrayLiteral } from './column-chunks.ts';
 import type { ControlLink } from './control-link.ts';
-import { abbreviate, cutText } from './database-text.ts';
 import { BackgroundError, reportFieldsOf, toDatabaseText, type ReportFields } from './errors.ts';
 import type { Login } from './login.ts';
 import { notAttached, Registry } from './registry.ts';
@@ -12,6 +11,7 @@ import type { SpoolBudget } from './row-spool.ts';
 import { maxWorkers, readSetting, workerTimeout } from './setting-value.ts';
 import type { FindBlockers, WaitGraph } from './wait-graph.ts';
 import { prepareDirectRows, prepareRows, type PreparedRows } from './transfer.ts';
+import { listColumns } from './worker-list.ts';
 import { Worker } from './worker.ts';
 
 /** A worker's error on its way to the reader, with the notices that came before it. */
@@ -321,26 +321,11 @@ export class SessionCalls {
   }
 
   async #list(caller: Caller): Promise<string[]> {
-    const { encoding } = caller.link;
-    const rows: (string | null)[][] = [];
+    const visible: Worker[] = [];
     for (const worker of this.#registry.workers) {
-      if (!(await this.#mayUse(worker, caller))) continue;
-      const { order, error } = worker;
-      rows.push([
-        String(worker.pid),
-        order.cookie,
-        worker.launchedAt.toISOString(),
-        String(order.roleOid),
-        String(order.queueBytes),
-        worker.state,
-        cutText(worker.sqlPreview, 120, encoding),
-        error === undefined ? null : abbreviate(error.message, 512, encoding),
-        'f', // a result that was consumed has no row any more
-      ]);
+      if (await this.#mayUse(worker, caller)) visible.push(worker);
     }
-    return Array.from({ length: 9 }, (_, column) =>
-      arrayLiteral(rows.map((row) => row[column] ?? null)),
-    );
+    return listColumns(visible, caller.link.encoding);
   }
 
   async #progressOf(args: Arguments, caller: Caller): Promise<Reply> {
