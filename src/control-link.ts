@@ -47,6 +47,14 @@ const READ_INTERVAL_MS = 100;
 /** What was read longer ago is read again, behind the calls that go on with it. */
 const MAX_AGE_MS = 5_000;
 
+/** How often, and how long, a backend is given time to begin with what it was sent. */
+const CANCEL_RETRY_MS = 5;
+const MAX_CANCEL_TRIES = 1_000;
+
+const cancelUnlessIdle = (pid: number) =>
+  `SELECT CASE WHEN a.state OPERATOR(pg_catalog.=) 'idle' THEN false ELSE pg_catalog.pg_cancel_backend(a.pid) END
+     FROM pg_catalog.pg_stat_get_activity(${pid}) AS a`;
+
 /** Settings that would otherwise come from the role or the database, and must not disturb the link. */
 const LINK_SETTINGS = {
   application_name: CONTROL_LINK_NAME,
@@ -202,13 +210,18 @@ export class ControlLink {
     });
   }
 
-  /** Cancels the statement of another backend, in the same way. Unlike a CancelRequest it comes once. */
+  /**
+   * Cancels the statement of another backend of our role, in the same way. Unlike a CancelRequest it
+   * comes once. A backend that has not begun with what it was sent would ignore it: that is waited for.
+   */
   async cancel(pid: number, isWanted: () => boolean): Promise<void> {
-    await this.#inTurn(async () => {
-      if (isWanted()) {
-        await this.#exchange(this.#connection.query(`SELECT pg_catalog.pg_cancel_backend(${pid})`));
-      }
-    });
+    for (let tries = 0; tries < MAX_CANCEL_TRIES && isWanted(); tries++) {
+      const rows = await this.#inTurn(async () =>
+        isWanted() ? this.#exchange(this.#connection.query(cancelUnlessIdle(pid))) : [],
+      );
+      if (rows[0]?.[0] !== 'f') return;
+      await delay(CANCEL_RETRY_MS);
+    }
   }
 
   /** The backends that a backend waits for. */

@@ -235,6 +235,19 @@ describe('with the handle of a worker', () => {
       expect((await resultError(handle)).code).to.equal('57014');
     });
 
+    it('is not lost on a worker that has only just been launched', async () => {
+      await client.query('SET pg_background.max_workers = 1000');
+      for (let i = 0; i < 100; i++) {
+        const returned = await client.value(
+          `SELECT pg_background_cancel_v2_grace(h.pid, h.cookie, 3600000) FROM pg_background_launch_v2('SELECT pg_sleep(600)') AS h`,
+        );
+        expect(returned).to.equal('');
+      }
+      await client.query(
+        'SELECT pg_background_detach_v2(pid, cookie) FROM pg_background_list_v2() AS (pid int, cookie bigint)',
+      );
+    });
+
     it('lets SQL that catches the cancelling end well', async () => {
       const handle = await launchV2(client, catchesCancel('INSERT INTO t VALUES (1)'));
       await untilAsleep(handle[0]);
