@@ -73,12 +73,14 @@ export function cleanReport(frame: Buffer, expected: ExpectedReports): Buffer {
 /** What the functions of one session were told to raise in the statement that runs. */
 export class RaisedReports {
   #error: RaisedReport | undefined;
-  #notices: readonly RaisedReport[] = [];
+  #notices: RaisedReport[] = [];
+  /** How many of the notices have come, or were not sent. */
+  #told = 0;
   #unanswered: ReportFields | undefined;
 
   /** Whether notices may come that must be cleaned. */
   get hasNotices(): boolean {
-    return this.#notices.length > 0;
+    return this.#told < this.#notices.length;
   }
 
   errorRaised(fields: ReportFields, pid: number | undefined): void {
@@ -86,7 +88,7 @@ export class RaisedReports {
   }
 
   noticesRaised(notices: readonly ReportFields[], pid: number): void {
-    this.#notices = [...this.#notices, ...notices.map((fields) => ({ fields, pid }))];
+    for (const fields of notices) this.#notices.push({ fields, pid });
   }
 
   /** A function will get no answer. */
@@ -97,6 +99,7 @@ export class RaisedReports {
   statementEnded(): void {
     this.#error = undefined;
     this.#notices = [];
+    this.#told = 0;
     this.#unanswered = undefined;
   }
 
@@ -111,17 +114,21 @@ export class RaisedReports {
 
   /** The notice that a frame is: they come in their order, but not all, as client_min_messages says. */
   #takeNotice(frame: Buffer, sharesEncoding: boolean): RaisedReport | undefined {
-    if (this.#notices.length === 0) return undefined;
+    if (!this.hasNotices) return undefined;
     const found = new Map(reportFields(frame));
-    const index = this.#notices.findIndex(
-      ({ fields: { severity, code, message } }) =>
+    for (let index = this.#told; index < this.#notices.length; index++) {
+      const notice = this.#notices[index] as RaisedReport;
+      const { severity, code, message } = notice.fields;
+      if (
         severity === found.get('V') &&
         code === found.get('C') &&
-        (message === found.get('M') || !isSendable(message, sharesEncoding)),
-    );
-    const notice = this.#notices[index];
-    this.#notices = this.#notices.slice(index + 1);
-    return notice;
+        (message === found.get('M') || !isSendable(message, sharesEncoding))
+      ) {
+        this.#told = index + 1;
+        return notice;
+      }
+    }
+    return undefined;
   }
 }
 

@@ -74,7 +74,7 @@ describe('a worker', () => {
         code: '53400',
         message: 'background worker raised too many notices',
       });
-    });
+    }).timeout(120_000); // 16 MB of notices travel in packets
 
     it('may be submitted many times, and each handle stays good', async () => {
       const handles = await client.rows(
