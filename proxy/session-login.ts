@@ -73,8 +73,13 @@ async function terminate(server: Socket): Promise<void> {
   server.on('error', () => {});
   server.end(frameOf(TERMINATE, Buffer.alloc(0)));
   server.resume();
+  const timer = setTimeout(() => server.destroy(), TERMINATE_TIMEOUT_MS);
   await closed;
+  clearTimeout(timer);
 }
+
+/** How long a server may take to end a session that was started in vain. */
+const TERMINATE_TIMEOUT_MS = 5_000;
 
 const TERMINATE = 'X'.charCodeAt(0);
 const PASSWORD = 'p'.charCodeAt(0);
