@@ -21,10 +21,14 @@ await chmod(folder, 0o755); // as root, another user runs the server
 const server = await startEmbeddedServer({ dataDirectory: join(folder, 'data') });
 const main = fileURLToPath(new URL('../proxy/main.js', import.meta.url));
 const upstream = `postgres://${server.host}:${server.port}`;
-const proxy = spawn(process.execPath, [main, '--upstream', upstream, '--listen', '127.0.0.1:0'], {
-  env: { ...process.env, XDG_STATE_HOME: folder },
-  stdio: ['ignore', 'pipe', 'inherit'],
-});
+const proxy = spawn(
+  process.execPath,
+  [main, '--upstream', upstream, '--auth-type', 'trust', '--listen', '127.0.0.1:0'],
+  {
+    env: { ...process.env, XDG_STATE_HOME: folder },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  },
+);
 try {
   const [line] = (await once(proxy.stdout, 'data')) as [Buffer];
   const url = /ready: (\S+)/.exec(line.toString())?.[1] ?? '';

@@ -1,28 +1,32 @@
 import { readFileSync } from 'node:fs';
-import { Command, InvalidArgumentError, Option } from 'commander';
-import { isCustomSetting } from '../src/index.ts';
+import { Command } from 'commander';
+import type { ClientLimits } from './admission.ts';
+import type { AuthType } from './authentication.ts';
+import { isLoopback } from './client-connection.ts';
+import type { ClientSslMode } from './client-tls.ts';
+import type { ConnectionString } from './connection-string.ts';
+import { addOptions, type Address } from './options.ts';
 
 /** A fault in what the operator said: its message is one line that names the option. */
 export class ConfigError extends Error {}
 
-/** An address to listen on or to connect to. */
-export interface Address {
-  readonly host: string;
-  readonly port: number;
-}
-
-/** A server that runs already, and what its ready line says. */
-export interface Upstream extends Address {
-  readonly user: string;
-  readonly database: string;
-}
-
 /** How to run the proxy. */
-export interface ProxyConfig {
+export interface ProxyConfig extends ClientLimits {
   readonly listen: Address;
+  readonly unixSocketDir: string | undefined;
   /** Undefined: start the embedded server. */
-  readonly upstream: Upstream | undefined;
+  readonly upstream: ConnectionString | undefined;
   readonly dataDirectory: string | undefined;
+  readonly authType: AuthType;
+  readonly authFile: string | undefined;
+  readonly authQuery: string | undefined;
+  readonly authUser: string | undefined;
+  readonly authDbname: string;
+  readonly runAsFile: string | undefined;
+  readonly trustedOwners: readonly string[];
+  readonly clientTlsSslmode: ClientSslMode;
+  readonly clientTlsCertFile: string | undefined;
+  readonly clientTlsKeyFile: string | undefined;
   readonly secretFile: string | undefined;
   readonly secret: string | undefined;
   readonly customSettings: readonly string[];
@@ -46,66 +50,31 @@ const { version } = JSON.parse(
 /** The version of this package. */
 export const packageVersion = version;
 
-/** The command line: runs one of the two actions; prints help, version and faults itself, and exits then. */
+/** The command line: runs one of the actions; prints help, version and faults itself, and exits then. */
 export function commandLine(actions: {
   run(config: ProxyConfig): Promise<void>;
+  printConfig(config: ProxyConfig): void;
   printSql(config: SqlConfig): Promise<void>;
 }): Command {
-  const program = new Command('pg-background-proxy')
-    .description(
-      'A PostgreSQL proxy that gives any server from 14 to 18 the SQL API of pg_background.',
-    )
-    .version(version)
-    .allowExcessArguments(false)
-    .addOption(
-      new Option('--listen <host:port>', 'where clients connect')
-        .env('PGBG_LISTEN')
-        .default('127.0.0.1:6432')
-        .argParser(parseAddress),
-    )
-    .addOption(
-      new Option(
-        '--upstream <url>',
-        'an existing server, postgres://host:port; without it an embedded PostgreSQL 18 is started',
+  const program = addOptions(
+    new Command('pg-background-proxy')
+      .description(
+        'A PostgreSQL proxy that gives any server from 14 to 18 the SQL API of pg_background.',
       )
-        .env('PGBG_UPSTREAM')
-        .argParser(parseUpstream),
-    )
-    .addOption(
-      new Option(
-        '--data <folder>',
-        "the embedded server's data folder, made when it is missing",
-      ).env('PGBG_DATA'),
-    )
-    .addOption(
-      new Option(
-        '--secret-file <file>',
-        'holds the secret that signs requests; every proxy of a server needs the same (or PGBG_SECRET: the secret itself)',
-      ),
-    )
-    .addOption(
-      new Option(
-        '--custom-settings <names>',
-        'settings like app.tenant that background workers inherit, separated by commas',
-      )
-        .env('PGBG_CUSTOM_SETTINGS')
-        .argParser(parseCustomSettings),
-    )
-    .addOption(
-      new Option('--log-level <level>', 'what is logged on stderr')
-        .env('PGBG_LOG_LEVEL')
-        .choices(['debug', 'info', 'warn', 'error', 'silent'])
-        .default('warn'),
-    )
-    .action((options: Record<string, unknown>) => actions.run(toConfig(options)));
+      .version(version)
+      .allowExcessArguments(false),
+  ).action(async (options: Options) => {
+    const config = toConfig(options);
+    if (options['printConfig'] === true) actions.printConfig(config);
+    else await actions.run(config);
+  });
   program
     .command('sql')
     .description('print the SQL that CREATE EXTENSION pg_background runs; run it through the proxy')
     .option('--schema <name>', 'the schema of the API; without it the first of search_path')
     .option('--drop', 'print what DROP EXTENSION pg_background runs instead')
     .action((options: { schema?: string; drop?: boolean }) => {
-      const common = program.opts<Record<string, unknown>>();
-      const config = toConfig(common);
+      const config = toConfig(program.opts<Options>());
       return actions.printSql({
         ...config,
         isEmbedded: config.upstream === undefined,
@@ -116,61 +85,78 @@ export function commandLine(actions: {
   return program;
 }
 
-function toConfig(options: Record<string, unknown>): ProxyConfig {
+type Options = Readonly<Record<string, unknown>>;
+
+/** @throws ConfigError where options do not go together */
+function toConfig(options: Options): ProxyConfig {
   const text = (name: string) => (typeof options[name] === 'string' ? options[name] : undefined);
-  const listen = options['listen'];
+  const upstream = options['upstream'] as ConnectionString | undefined;
+  const [authFile, authQuery, authUser] = [text('authFile'), text('authQuery'), text('authUser')];
+  const hasUsers = authFile !== undefined || authQuery !== undefined;
+  const [certFile, keyFile] = [text('clientTlsCertFile'), text('clientTlsKeyFile')];
   const secret = process.env['PGBG_SECRET'];
-  return Object.freeze({
-    listen: typeof listen === 'string' ? parseAddress(listen) : (listen as Address),
-    upstream: options['upstream'] as Upstream | undefined,
+  const config: ProxyConfig = {
+    listen: options['listen'] as Address,
+    unixSocketDir: text('unixSocketDir'),
+    upstream,
     dataDirectory: text('data'),
+    authType:
+      (options['authType'] as AuthType | undefined) ??
+      (hasUsers ? 'scram' : upstream === undefined ? 'trust' : 'passthrough'),
+    authFile,
+    authQuery,
+    authUser,
+    authDbname: text('authDbname') ?? 'postgres',
+    runAsFile: text('runAsFile'),
+    trustedOwners: (options['trustedOwners'] as readonly string[] | undefined) ?? [],
+    clientTlsSslmode:
+      (options['clientTlsSslmode'] as ClientSslMode | undefined) ??
+      (certFile === undefined ? 'off' : 'allow'),
+    clientTlsCertFile: certFile,
+    clientTlsKeyFile: keyFile,
+    clientLoginTimeoutMs: Number(options['clientLoginTimeout']) * 1_000,
+    maxClientConn: Number(options['maxClientConn']),
+    maxLogins: Number(options['maxLogins']),
     secretFile: text('secretFile'),
     secret: secret === '' ? undefined : secret,
     customSettings: (options['customSettings'] as readonly string[] | undefined) ?? [],
     logLevel: text('logLevel') ?? 'warn',
-  });
+  };
+  checkAuthentication(config, options['insecureTrust'] === true);
+  checkClientTls(config);
+  return Object.freeze(config);
 }
 
-function parseAddress(text: string): Address {
-  const [, host, port] = /^(?:(\[[0-9a-f:.]+\]|[^:]+):)?(\d{1,5})$/i.exec(text) ?? [];
-  if (port === undefined || Number(port) > 65535) {
-    throw new InvalidArgumentError('Expected host:port, for instance 127.0.0.1:6432.');
-  }
-  return { host: (host ?? '127.0.0.1').replace(/^\[|\]$/g, ''), port: Number(port) };
-}
-
-function parseCustomSettings(text: string): readonly string[] {
-  const names = text
-    .split(',')
-    .map((name) => name.trim())
-    .filter((name) => name !== '');
-  const wrong = names.find((name) => !isCustomSetting(name));
-  if (wrong !== undefined) {
-    throw new InvalidArgumentError(
-      `"${wrong}" is no custom setting: expected names with a dot, for instance app.tenant,app.user.`,
+function checkAuthentication(config: ProxyConfig, isInsecureAllowed: boolean): void {
+  const { authType, authFile, authQuery, authUser, listen } = config;
+  if (authType === 'scram' && authFile === undefined && authQuery === undefined)
+    throw new ConfigError('--auth-type scram needs users: --auth-file or --auth-query');
+  if (authType !== 'scram' && (authFile !== undefined || authQuery !== undefined))
+    throw new ConfigError(
+      `--auth-file and --auth-query are for --auth-type scram, not ${authType}`,
+    );
+  if ((authQuery === undefined) !== (authUser === undefined))
+    throw new ConfigError('--auth-query and --auth-user belong together');
+  if (authType === 'trust' && !isLoopback(listen.host) && !isInsecureAllowed) {
+    throw new ConfigError(
+      `--auth-type trust lets everybody in who can reach ${listen.host}: listen on 127.0.0.1, or insist with --insecure-trust`,
     );
   }
-  return names;
 }
 
-function parseUpstream(text: string): Upstream {
-  try {
-    const url = new URL(text);
-    if (!/^postgres(ql)?:$/.test(url.protocol) || url.hostname === '')
-      throw new Error('no address');
-    const user = decodeURIComponent(url.username) || 'postgres';
-    if (url.password === '' && url.search === '') {
-      return {
-        host: url.hostname.replace(/^\[|\]$/g, ''),
-        port: url.port === '' ? 5432 : Number(url.port),
-        user,
-        database: decodeURIComponent(url.pathname.slice(1)) || user,
-      };
-    }
-  } catch {
-    throw new InvalidArgumentError('Expected postgres://host:port.');
+function checkClientTls(config: ProxyConfig): void {
+  const { clientTlsSslmode, clientTlsCertFile, clientTlsKeyFile } = config;
+  if ((clientTlsCertFile === undefined) !== (clientTlsKeyFile === undefined))
+    throw new ConfigError('--client-tls-cert-file and --client-tls-key-file belong together');
+  if (clientTlsSslmode !== 'off' && clientTlsCertFile === undefined) {
+    throw new ConfigError(
+      `--client-tls-sslmode ${clientTlsSslmode} needs --client-tls-cert-file and --client-tls-key-file`,
+    );
   }
-  throw new InvalidArgumentError(
-    'Passwords and parameters cannot be used here yet: sessions bring their own, background connections need trust.',
-  );
+}
+
+/** A configuration as JSON, without what is secret. */
+export function printableConfig(config: ProxyConfig): string {
+  const { secret, ...rest } = config;
+  return JSON.stringify({ ...rest, ...(secret !== undefined && { secret: '***' }) }, null, 2);
 }

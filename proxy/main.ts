@@ -1,33 +1,39 @@
 #!/usr/bin/env node
-import { connect } from 'node:net';
 import { pino } from 'pino';
 import {
   BackgroundEngine,
+  connectToServer,
   createStatement,
   defaultEngineSettings,
   dropStatement,
   newGrantToken,
+  type Logger,
+  type ServerEndpoint,
 } from '../src/index.ts';
+import { openAuthentication, type Authentication } from './authentication-setup.ts';
+import { ClientTls } from './client-tls.ts';
 import {
   commandLine,
   ConfigError,
-  type Address,
+  printableConfig,
   type ProxyConfig,
   type SqlConfig,
-  type Upstream,
 } from './config.ts';
+import { openEndpoint, type ConnectionString } from './connection-string.ts';
 import { defaultDataDirectory, startEmbeddedServer, type EmbeddedServer } from './embedded.ts';
+import type { Address } from './options.ts';
+import { readRunAsFile } from './run-as-file.ts';
 import {
   checkSecret,
   defaultSecretFile,
   readEarlierSecret,
   readOrCreateSecret,
   readSecret,
+  warnOfLoss,
+  warnOfReaders,
 } from './secret.ts';
 import { ProxyServer } from './server.ts';
 import { aborted, listenToStopSignals } from './stop-signals.ts';
-
-const CLIENT_LOGIN_TIMEOUT_MS = 60_000;
 
 // Whoever reads our output may have seen enough of it.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -35,7 +41,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 });
 
 try {
-  await commandLine({ run, printSql }).parseAsync();
+  await commandLine({ run, printConfig, printSql }).parseAsync();
 } catch (error) {
   if (!(error instanceof ConfigError)) throw error;
   process.stderr.write(`error: ${error.message}\n`);
@@ -46,39 +52,43 @@ async function run(config: ProxyConfig): Promise<void> {
   const { asked, urgent } = listenToStopSignals();
   const logger = pino({ level: config.logLevel, base: null }, pino.destination(2));
   let embedded: EmbeddedServer | undefined;
+  let authentication: Authentication | undefined;
   let proxy: ProxyServer | undefined;
   try {
     embedded = config.upstream === undefined ? await startEmbedded(config, asked) : undefined;
-    const upstream: Upstream = config.upstream ?? {
-      ...(embedded as EmbeddedServer),
-      user: 'postgres',
-      database: 'postgres',
-    };
-    if (config.upstream !== undefined) await checkReachable(config.upstream);
-    const address = { host: upstream.host, port: upstream.port };
-    const secret = await findSecret(config, embedded?.dataDirectory);
-    const { customSettings } = config;
+    const { upstream = upstreamOf(embedded as EmbeddedServer) } = config;
+    const server = await naming('--upstream', openEndpoint(upstream));
+    const serverConnectTimeoutMs =
+      upstream.connectTimeoutMs ?? defaultEngineSettings.serverConnectTimeoutMs;
+    if (config.upstream !== undefined) await checkReachable(config.upstream, server);
+    const secret = await findSecret(config, embedded?.dataDirectory, logger);
+    await warnOfReaders([config.authFile, config.runAsFile, config.clientTlsKeyFile], logger);
+    const place = { server, serverConnectTimeoutMs, secret, logger };
+    authentication = await naming('--auth-file', openAuthentication(config, place));
+    const runAs =
+      config.runAsFile === undefined
+        ? defaultEngineSettings.runAs
+        : await naming('--run-as-file', readRunAsFile(config.runAsFile));
+    const { customSettings, trustedOwners } = config;
     const engine = new BackgroundEngine({
       ...defaultEngineSettings,
-      ...address,
-      secret,
+      ...place,
       customSettings,
-      logger,
+      runAs,
+      trustedOwners,
     });
     proxy = new ProxyServer({
       engine,
       logger,
-      upstream: address,
-      clientLoginTimeoutMs: CLIENT_LOGIN_TIMEOUT_MS,
-      serverConnectTimeoutMs: defaultEngineSettings.serverConnectTimeoutMs,
+      server,
+      serverConnectTimeoutMs,
+      clientTls: await naming('--client-tls-cert-file', openClientTls(config, logger)),
+      authenticate: authentication.authenticate,
+      clientLoginTimeoutMs: config.clientLoginTimeoutMs,
+      maxClientConn: config.maxClientConn,
+      maxLogins: config.maxLogins,
     });
-    const { port } = await proxy
-      .listen(config.listen.host, config.listen.port)
-      .catch((error: NodeJS.ErrnoException) => {
-        proxy = undefined;
-        const reason = error.code === 'EADDRINUSE' ? 'the port is taken' : error.message;
-        throw new ConfigError(`--listen ${written(config.listen)}: ${reason}`);
-      });
+    const port = await listen(proxy, config);
     if (!asked.aborted) {
       process.stdout.write(welcome({ host: config.listen.host, port }, upstream));
     }
@@ -94,8 +104,60 @@ async function run(config: ProxyConfig): Promise<void> {
     if (!asked.aborted) throw error;
   } finally {
     await proxy?.close(urgent);
+    await authentication?.close();
     await embedded?.stop();
   }
+}
+
+function printConfig(config: ProxyConfig): void {
+  process.stdout.write(`${printableConfig(config)}\n`);
+}
+
+/** A failure of what an option asks for, with the name of the option. */
+async function naming<T>(option: string, opening: Promise<T>): Promise<T> {
+  try {
+    return await opening;
+  } catch (cause) {
+    throw new ConfigError(`${option}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function upstreamOf({ host, port }: EmbeddedServer): ConnectionString {
+  return {
+    host,
+    port,
+    user: 'postgres',
+    database: 'postgres',
+    sslmode: 'disable',
+    sslrootcert: undefined,
+    sslcert: undefined,
+    sslkey: undefined,
+    connectTimeoutMs: undefined,
+  };
+}
+
+async function openClientTls(config: ProxyConfig, logger: Logger): Promise<ClientTls | undefined> {
+  const { clientTlsSslmode, clientTlsCertFile: certFile, clientTlsKeyFile: keyFile } = config;
+  if (clientTlsSslmode === 'off' || certFile === undefined || keyFile === undefined)
+    return undefined;
+  return ClientTls.open(clientTlsSslmode, { certFile, keyFile }, logger);
+}
+
+/** @returns the port, which the system may have chosen */
+async function listen(proxy: ProxyServer, config: ProxyConfig): Promise<number> {
+  const explain = (option: string) => (error: NodeJS.ErrnoException) => {
+    const reason = error.code === 'EADDRINUSE' ? 'the port is taken' : error.message;
+    throw new ConfigError(`${option}: ${reason}`);
+  };
+  const { host, port: wanted } = config.listen;
+  const { port } = await proxy
+    .listen(host, wanted)
+    .catch(explain(`--listen ${written(config.listen)}`));
+  if (config.unixSocketDir !== undefined)
+    await proxy
+      .listenOnUnixSocket(config.unixSocketDir, port)
+      .catch(explain(`--unix-socket-dir ${config.unixSocketDir}`));
+  return port;
 }
 
 async function startEmbedded(config: ProxyConfig, signal: AbortSignal): Promise<EmbeddedServer> {
@@ -110,33 +172,42 @@ async function startEmbedded(config: ProxyConfig, signal: AbortSignal): Promise<
   }
 }
 
-function checkReachable(upstream: Upstream): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ host: upstream.host, port: upstream.port, timeout: 10_000 });
-    const fail = (reason: string) => {
-      socket.destroy();
-      reject(
-        new ConfigError(`--upstream postgres://${written(upstream)}: cannot connect: ${reason}`),
-      );
-    };
-    socket.on('connect', () => {
-      socket.destroy();
-      resolve();
-    });
-    socket.on('timeout', () => fail('no answer within 10 s'));
-    socket.on('error', (error: NodeJS.ErrnoException) => fail(error.code ?? error.message));
-  });
+/** Connects once, with TLS and all, before clients do. */
+async function checkReachable(upstream: ConnectionString, server: ServerEndpoint): Promise<void> {
+  try {
+    (await connectToServer(server, upstream.connectTimeoutMs ?? 10_000)).destroy();
+  } catch (cause) {
+    const { message, hint } = cause as Error & { hint?: string };
+    throw new ConfigError(
+      `--upstream postgres://${written(upstream)}: ${message}${hint === undefined ? '' : `. ${hint}`}`,
+    );
+  }
 }
 
-function findSecret(
+async function findSecret(
   config: Pick<ProxyConfig, 'secret' | 'secretFile'>,
   dataDirectory: string | undefined,
-  read: (path: string) => Promise<Buffer> = readOrCreateSecret,
+  logger: Logger,
 ): Promise<Buffer> {
-  if (config.secretFile !== undefined) return readSecret(config.secretFile, '--secret-file');
-  if (config.secret !== undefined)
-    return Promise.resolve(checkSecret(config.secret, 'PGBG_SECRET'));
-  return read(defaultSecretFile(dataDirectory));
+  const given = await givenSecret(config);
+  if (given !== undefined) {
+    await warnOfReaders([config.secretFile], logger);
+    return given;
+  }
+  const path = defaultSecretFile(dataDirectory);
+  const secret = await readOrCreateSecret(path);
+  await warnOfLoss(path, logger);
+  await warnOfReaders([path], logger);
+  return secret;
+}
+
+/** The secret of an option; undefined when none names one. */
+async function givenSecret({
+  secret,
+  secretFile,
+}: Pick<ProxyConfig, 'secret' | 'secretFile'>): Promise<Buffer | undefined> {
+  if (secretFile !== undefined) return readSecret(secretFile, '--secret-file');
+  return secret === undefined ? undefined : checkSecret(secret, 'PGBG_SECRET');
 }
 
 async function printSql(config: SqlConfig): Promise<void> {
@@ -144,7 +215,9 @@ async function printSql(config: SqlConfig): Promise<void> {
   const dataDirectory = config.isEmbedded
     ? (config.dataDirectory ?? defaultDataDirectory())
     : undefined;
-  const grantToken = newGrantToken(await findSecret(config, dataDirectory, readEarlierSecret));
+  const secret =
+    (await givenSecret(config)) ?? (await readEarlierSecret(defaultSecretFile(dataDirectory)));
+  const grantToken = newGrantToken(secret);
   const text = config.drop
     ? dropStatement({
         grantToken,
@@ -166,7 +239,7 @@ function written({ host, port }: Address): string {
   return `${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
-function welcome(listen: Address, { user, database }: Upstream): string {
+function welcome(listen: Address, { user, database }: ConnectionString): string {
   const host = listen.host === '0.0.0.0' || listen.host === '::' ? '127.0.0.1' : listen.host;
   const url = `postgres://${encodeURIComponent(user)}@${written({ host, port: listen.port })}/${encodeURIComponent(database)}`;
   return `ready: ${url}

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { link, mkdir, readFile, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
+import type { Logger } from '../src/index.ts';
 import { ConfigError } from './config.ts';
 
 const MIN_SECRET_BYTES = 16;
@@ -63,4 +64,34 @@ export async function readOrCreateSecret(path: string): Promise<Buffer> {
     );
   }
   return readSecret(path, '--secret-file');
+}
+
+/** File systems that go with the container or the machine's power: overlayfs, aufs, tmpfs, ramfs. See statfs(2). */
+const PASSING_FILE_SYSTEMS = new Set([0x794c7630, 0x61756673, 0x01021994, 0x858458f6]);
+
+/** Warns of a secret that we made ourselves and that will be lost: then no request is believed any more. */
+export async function warnOfLoss(path: string, logger: Logger): Promise<void> {
+  const { type } = await statfs(path);
+  if (!PASSING_FILE_SYSTEMS.has(type)) return;
+  logger.warn(
+    { file: path },
+    'the secret is on a file system that is lost with the container: keep it on a volume, or name it with --secret-file or PGBG_SECRET; ' +
+      'with another secret each database needs ALTER EXTENSION pg_background UPDATE',
+  );
+}
+
+/** Warns of files that hold secrets and that every user of the machine can read. */
+export async function warnOfReaders(
+  paths: readonly (string | undefined)[],
+  logger: Logger,
+): Promise<void> {
+  for (const path of paths) {
+    if (path === undefined) continue;
+    const mode = await stat(path).then(
+      (found) => found.mode,
+      () => 0, // whoever reads it says what is wrong with it
+    );
+    if ((mode & 0o004) !== 0)
+      logger.warn({ file: path }, 'a file with secrets can be read by every user: chmod 600');
+  }
 }

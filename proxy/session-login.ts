@@ -1,20 +1,43 @@
 import type { Socket } from 'node:net';
 import {
+  Authenticator,
+  BackgroundError,
+  connectToServer,
   frameOf,
   MessageType,
   MAY_BE_MISPLACED,
   MISPLACED_DEFAULTS,
   ProtocolError,
   type OpenedSession,
+  type ServerEndpoint,
   type StartupParameter,
 } from '../src/index.ts';
-import { connectToServer, type ServerTarget } from './server-connection.ts';
+import type { ClientProof } from './authentication.ts';
 import { addParameters } from './startup.ts';
+
+/** Where the server is, and how long to wait for it. */
+export interface ServerTarget {
+  readonly server: ServerEndpoint;
+  readonly serverConnectTimeoutMs: number;
+}
+
+/** Who wants a session, and what he has said. */
+export interface ClientStart {
+  readonly socket: Socket;
+  readonly user: string;
+  readonly proof: ClientProof;
+  /** The StartupMessage. */
+  readonly packet: Buffer;
+  /** What came behind it. */
+  readonly rest: Buffer;
+}
 
 /** A session that has logged in, and what is still to be passed on. Both sockets are paused. */
 export interface SessionLogin {
   readonly server: Socket;
-  /** What the server has said since it accepted the session, or refused it. */
+  /** Whether the server has accepted it; else it has said why not. */
+  readonly isAccepted: boolean;
+  /** What the server has said, but for what it asked and was answered: the client hears it now. */
   readonly fromServer: Buffer;
   /** What the client has said meanwhile. */
   readonly fromClient: readonly Buffer[];
@@ -24,42 +47,42 @@ export interface SessionLogin {
 const MAX_LOGIN_BYTES = 256 * 1024;
 
 /**
- * Starts a session with the defaults of the API's settings as startup parameters. Whether they are in
- * the way of others can be asked only in the session itself. If they are, which is rare and
- * remembered, the session is started once more without those; the client sees only the last start.
- *
- * Authentication passes both ways. Where it took more than a word of the server, the proxy cannot
- * repeat it, and does not ask.
+ * Starts a session at the server, with the defaults of the API's settings as startup parameters.
+ * Whether they are in the way of others can be asked only in the session itself. If they are, which is
+ * rare and remembered, the session is started once more without those; the client sees only the last
+ * start.
+ * @param opened undefined where the session is to be forwarded and no more
  * @returns undefined when the client has gone
+ * @throws BackgroundError when the server is out of reach, or asks what cannot be answered
  */
 export async function logIn(
-  client: Socket,
-  startup: { readonly packet: Buffer; readonly rest: Buffer },
-  opened: OpenedSession,
+  start: ClientStart,
+  opened: OpenedSession | undefined,
   target: ServerTarget,
 ): Promise<SessionLogin | undefined> {
-  const fromClient: Buffer[] = startup.rest.length > 0 ? [startup.rest] : [];
-  const { defaults } = opened;
+  const fromClient: Buffer[] = start.rest.length > 0 ? [start.rest] : [];
+  const defaults = opened?.defaults;
   for (let isFirst = true; ; isFirst = false) {
-    const server = await connectToServer(target);
-    const given = defaults.parameters();
-    const attempt = new LoginAttempt(client, server, fromClient, isFirst && !defaults.isClear());
-    const marked = addParameters(startup.packet, opened.parameters);
+    const server = await connectToServer(target.server, target.serverConnectTimeoutMs);
+    const given = defaults?.parameters() ?? [];
+    const isAsking = defaults !== undefined && isFirst && !defaults.isClear();
+    const attempt = new LoginAttempt(start, server, fromClient, isAsking);
+    const marked = addParameters(start.packet, opened?.parameters ?? []);
     const outcome = await attempt.run(addParameters(marked, given)).catch((error: unknown) => {
       server.destroy();
       throw error;
     });
-    if (client.destroyed) {
+    if (start.socket.destroyed) {
       server.destroy();
       return undefined;
     }
-    if (outcome === 'clear') defaults.clear();
-    else if (outcome !== undefined) defaults.note(outcome);
-    if (outcome !== undefined && !haveSameNames(given, defaults.parameters())) {
+    if (outcome === 'clear') defaults?.clear();
+    else if (outcome !== undefined) defaults?.note(outcome);
+    if (outcome !== undefined && !haveSameNames(given, defaults?.parameters() ?? [])) {
       await terminate(server);
       continue;
     }
-    return { server, fromServer: attempt.kept, fromClient };
+    return { server, isAccepted: attempt.isAccepted, fromServer: attempt.kept, fromClient };
   }
 }
 
@@ -82,7 +105,6 @@ async function terminate(server: Socket): Promise<void> {
 const TERMINATE_TIMEOUT_MS = 5_000;
 
 const TERMINATE = 'X'.charCodeAt(0);
-const PASSWORD = 'p'.charCodeAt(0);
 
 /** What the session said of the defaults: they are in nobody's way, or these names are; undefined when it was not asked. */
 type Outcome = 'clear' | readonly string[] | undefined;
@@ -90,34 +112,47 @@ type Outcome = 'clear' | readonly string[] | undefined;
 type State = 'authenticating' | 'starting' | 'asking' | 'done';
 
 /**
- * One start of a session at the server, up to the moment in which the client may be told of it.
+ * One start of a session at the server, up to the moment in which the client may be told of it. All
+ * that the server says is kept, but for what it asks and is answered here.
  *
- * `authenticating`: what the server asks and the client answers passes.
- * `starting`: the server has accepted the session; what it says is kept from now on.
+ * `authenticating`: it asks who the session is.
+ * `starting`: it has accepted the session.
  * `asking`: it is ready, and is asked whether defaults may be misplaced, and if so, which.
- * `done`: all that comes is kept, and the sockets are paused.
+ * `done`: the sockets are paused.
  */
 class LoginAttempt {
   readonly #client: Socket;
   readonly #server: Socket;
   readonly #fromClient: Buffer[];
   readonly #isAsking: boolean;
+  readonly #isUnchecked: boolean;
+  readonly #authenticator: Authenticator;
   #state: State = 'authenticating';
-  #wasAsked = false;
   #pending: Buffer = Buffer.alloc(0);
   #kept: Buffer[] = [];
   #keptBytes = 0;
   #question = '';
   #answer: string[] | undefined;
   #outcome: Outcome;
-  #finish: () => void = () => {};
+  #finish: (failure?: unknown) => void = () => {};
 
-  /** @param fromClient gets what the client says and the server is not to hear yet */
-  constructor(client: Socket, server: Socket, fromClient: Buffer[], isAsking: boolean) {
-    this.#client = client;
+  /** @param fromClient gets what the client says meanwhile */
+  constructor(
+    { socket, user, proof }: ClientStart,
+    server: Socket,
+    fromClient: Buffer[],
+    isAsking: boolean,
+  ) {
+    this.#client = socket;
     this.#server = server;
     this.#fromClient = fromClient;
     this.#isAsking = isAsking;
+    this.#isUnchecked = proof.isUnchecked;
+    this.#authenticator = new Authenticator(user, proof.credential);
+  }
+
+  get isAccepted(): boolean {
+    return this.#authenticator.isAccepted;
   }
 
   /** What the client is to be told: the beginning of the session, or why there is none. */
@@ -129,31 +164,34 @@ class LoginAttempt {
   async run(packet: Buffer): Promise<Outcome> {
     const [client, server] = [this.#client, this.#server];
     let failure: unknown;
-    let finish: (error?: unknown) => void = () => {};
     const decided = new Promise<void>((resolve) => {
-      finish = (error) => {
+      this.#finish = (error) => {
         failure ??= error;
         this.#state = 'done';
         resolve();
       };
     });
-    this.#finish = () => finish();
     const onServerData = (chunk: Buffer) => {
       try {
         this.#takeFromServer(chunk);
       } catch (error) {
-        finish(error);
+        this.#finish(error);
       }
     };
-    const onClientData = (chunk: Buffer) => this.#takeFromClient(chunk);
+    const onClientData = (chunk: Buffer) => {
+      // It must not come before our question.
+      this.#fromClient.push(Buffer.from(chunk));
+      client.pause();
+    };
     const onEnd = () => server.end();
-    const onClose = () => finish();
+    const onClose = () => this.#finish();
     server.on('error', () => {}); // 'close' follows
     server.on('data', onServerData).on('end', onEnd).on('close', onClose);
     client.on('data', onClientData).on('end', onEnd).on('close', onClose);
-    if (client.destroyed) finish();
+    if (client.destroyed || server.destroyed) this.#finish();
     if (client.readableEnded) onEnd();
     server.write(packet);
+    server.resume();
     client.resume();
     await decided;
     client.pause();
@@ -162,16 +200,6 @@ class LoginAttempt {
     client.off('data', onClientData).off('end', onEnd).off('close', onClose);
     if (failure !== undefined) throw failure;
     return this.#outcome;
-  }
-
-  #takeFromClient(chunk: Buffer): void {
-    // Nothing but the answers to what the server has asked: the rest must not come before our question.
-    if (this.#state === 'authenticating' && this.#wasAsked && chunk[0] === PASSWORD) {
-      this.#server.write(chunk);
-      return;
-    }
-    this.#fromClient.push(Buffer.from(chunk));
-    this.#client.pause();
   }
 
   #takeFromServer(chunk: Buffer): void {
@@ -186,26 +214,21 @@ class LoginAttempt {
       at = end;
     }
     this.#pending = this.#pending.subarray(at);
-    if (this.#pending.length + this.#keptBytes > MAX_LOGIN_BYTES) this.#finish();
+    if (this.#pending.length + this.#keptBytes > MAX_LOGIN_BYTES) this.#overflow();
   }
 
   #take(frame: Buffer): void {
     const type = frame[0] as number;
     switch (this.#state) {
-      case 'authenticating': {
-        const isAccepted = type === MessageType.authentication && frame.readInt32BE(5) === 0;
-        if (isAccepted) {
-          this.#state = 'starting';
-          return this.#keep(frame);
-        }
-        if (type === MessageType.authentication) this.#wasAsked = true;
-        this.#client.write(Buffer.from(frame));
-        return;
-      }
+      case 'authenticating':
+        if (type === MessageType.authentication) return this.#authenticate(frame);
+        if (type === MessageType.readyForQuery)
+          throw new ProtocolError('ReadyForQuery from the server before AuthenticationOk');
+        return this.#keep(frame);
       case 'starting':
         this.#keep(frame);
         if (type !== MessageType.readyForQuery) return;
-        if (!this.#isAsking || this.#wasAsked) return this.#finish();
+        if (!this.#isAsking) return this.#finish();
         this.#state = 'asking';
         return this.#ask(MAY_BE_MISPLACED);
       case 'asking':
@@ -213,6 +236,25 @@ class LoginAttempt {
       case 'done':
         return;
     }
+  }
+
+  #authenticate(frame: Buffer): void {
+    Promise.resolve(this.#authenticator.take(frame)).then(
+      (answer) => void (answer !== undefined && this.#server.write(answer)),
+      (error: unknown) => this.#finish(error),
+    );
+    if (!this.#authenticator.isAccepted) return;
+    if (this.#isUnchecked && !this.#authenticator.wasAsked) {
+      throw new BackgroundError(
+        '28000',
+        'the server did not ask for the password, so nobody has checked it',
+        {
+          hint: 'The server trusts the address or the certificate of the proxy (pg_hba.conf). Start the proxy with --auth-type scram, or with --auth-type trust where its clients may be anybody.',
+        },
+      );
+    }
+    this.#state = 'starting';
+    this.#keep(frame);
   }
 
   /** Rows of one value each, or an error, after which nothing is known. What belongs to neither is kept. */
@@ -256,5 +298,12 @@ class LoginAttempt {
   #keep(frame: Buffer): void {
     this.#kept.push(Buffer.from(frame));
     this.#keptBytes += frame.length;
+  }
+
+  /** Whoever has not accepted the session must not speak to the client as if. */
+  #overflow(): void {
+    if (!this.#authenticator.isAccepted)
+      throw new ProtocolError('the server says too much before AuthenticationOk');
+    this.#finish();
   }
 }

@@ -1,50 +1,65 @@
-import type { Socket } from 'node:net';
-import { ProtocolError } from '../src/index.ts';
+import { BackgroundError, ProtocolError } from '../src/index.ts';
+import type { ClientConnection } from './client-connection.ts';
+import type { ClientTls } from './client-tls.ts';
 
 /** The server's own limit for a startup packet. */
 const MAX_STARTUP_BYTES = 10_000;
+const MIN_CANCEL_BYTES = 16;
 const MAX_CANCEL_BYTES = 268;
 const SSL_REQUEST = 80877103;
 const GSSENC_REQUEST = 80877104;
 const CANCEL_REQUEST = 80877102;
 
-/** What a client begins with. `packet` is as it came; `rest` arrived behind it. */
+/** The first byte of a TLS handshake; no packet begins with it, for it would be 350 MB long. */
+const TLS_HANDSHAKE = 0x16;
+
+/** What a client begins with. `packet` is as it came. */
 export type FirstPacket =
   | {
       readonly kind: 'startup';
       readonly packet: Buffer;
       readonly parameters: ReadonlyMap<string, string>;
-      readonly rest: Buffer;
     }
   | { readonly kind: 'cancel'; readonly packet: Buffer };
 
 /**
- * Reads what comes before the first typed message: any number of encryption requests, which are
- * answered with N, then a StartupMessage or a CancelRequest.
+ * Reads what comes before the first typed message: one request each for TLS and for GSSAPI, in which
+ * the connection may become encrypted, then a StartupMessage or a CancelRequest.
+ * @param tls undefined: TLS is answered with no, and so is GSSAPI always
  * @returns undefined when the client goes away first
  * @throws ProtocolError for anything else
  * @see https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
  */
-export async function readFirstPacket(client: Socket): Promise<FirstPacket | undefined> {
-  let bytes: Buffer = Buffer.alloc(0);
+export async function readFirstPacket(
+  client: ClientConnection,
+  tls?: ClientTls,
+): Promise<FirstPacket | undefined> {
+  const asked = new Set<number>();
   for (;;) {
-    while (bytes.length < 4 || bytes.length < startupLength(bytes)) {
-      const more = await nextChunk(client);
-      if (more === undefined) return undefined;
-      bytes = bytes.length === 0 ? more : Buffer.concat([bytes, more]);
+    if (!(await client.reader.fill(1))) return undefined;
+    if (client.reader.buffered[0] === TLS_HANDSHAKE && !client.isEncrypted && asked.size === 0) {
+      if (tls === undefined) throw new ProtocolError('this proxy does not offer TLS');
+      await client.secure(tls, true);
+      asked.add(SSL_REQUEST);
+      continue;
     }
-    const length = startupLength(bytes);
-    const packet = bytes.subarray(0, length);
+    const packet = await readPacket(client);
+    if (packet === undefined) return undefined;
     const code = packet.readInt32BE(4);
-    bytes = bytes.subarray(length);
     if (code === CANCEL_REQUEST) {
-      if (length < 16 || length > MAX_CANCEL_BYTES)
+      if (packet.length < MIN_CANCEL_BYTES || packet.length > MAX_CANCEL_BYTES)
         throw new ProtocolError('invalid length of cancel request');
       return { kind: 'cancel', packet };
     }
     if (code === SSL_REQUEST || code === GSSENC_REQUEST) {
-      if (length !== 8) throw new ProtocolError('invalid length of encryption request');
-      client.write('N');
+      if (packet.length !== 8) throw new ProtocolError('invalid length of encryption request');
+      if (asked.has(code)) throw new ProtocolError('encryption was requested twice');
+      asked.add(code);
+      if (code === SSL_REQUEST && tls !== undefined && !client.isUnixSocket) {
+        await answerWithTls(client, tls);
+      } else {
+        client.socket.write('N');
+      }
       continue;
     }
     if (code >> 16 !== 3) {
@@ -52,7 +67,12 @@ export async function readFirstPacket(client: Socket): Promise<FirstPacket | und
         `unsupported frontend protocol ${code >> 16}.${code & 0xffff}: this proxy speaks 3.x`,
       );
     }
-    return { kind: 'startup', packet, parameters: readParameters(packet), rest: bytes };
+    if (tls?.sslmode === 'require' && !client.isEncrypted && !client.isUnixSocket) {
+      throw new BackgroundError('28000', 'this proxy accepts encrypted connections only', {
+        hint: 'Connect with sslmode=require, or better with sslmode=verify-full.',
+      });
+    }
+    return { kind: 'startup', packet, parameters: readParameters(packet) };
   }
 }
 
@@ -70,11 +90,21 @@ export function addParameters(
   return longer;
 }
 
-function startupLength(bytes: Buffer): number {
-  const length = bytes.readInt32BE(0);
+async function answerWithTls(client: ClientConnection, tls: ClientTls): Promise<void> {
+  // Whoever can write into the connection could have said it before the handshake, to be taken for
+  // the client's word behind it.
+  if (client.reader.buffered.length > 0)
+    throw new ProtocolError('received unencrypted data after SSL request');
+  client.socket.write('S');
+  await client.secure(tls, false);
+}
+
+async function readPacket(client: ClientConnection): Promise<Buffer | undefined> {
+  if (!(await client.reader.fill(4))) return undefined;
+  const length = client.reader.buffered.readInt32BE(0);
   if (length < 8 || length > MAX_STARTUP_BYTES)
     throw new ProtocolError('invalid length of startup packet');
-  return length;
+  return (await client.reader.fill(length)) ? client.reader.take(length) : undefined;
 }
 
 /** StartupMessage: int32 length, int32 version, then name and value, zero-terminated, and a last zero. */
@@ -92,23 +122,4 @@ function readParameters(packet: Buffer): Map<string, string> {
     parameters.set(name, texts[i + 1] as string);
   }
   return parameters;
-}
-
-/** The next bytes of a socket, which stays paused between calls; undefined at its end. */
-function nextChunk(socket: Socket): Promise<Buffer | undefined> {
-  return new Promise((resolve) => {
-    const finish = (chunk: Buffer | undefined) => {
-      socket.off('data', finish);
-      socket.off('end', atEnd);
-      socket.off('close', atEnd);
-      socket.pause();
-      resolve(chunk);
-    };
-    const atEnd = () => finish(undefined);
-    if (socket.destroyed || socket.readableEnded) return resolve(undefined);
-    socket.on('data', finish);
-    socket.on('end', atEnd);
-    socket.on('close', atEnd);
-    socket.resume();
-  });
 }

@@ -1,13 +1,15 @@
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { serialize } from 'pg-protocol';
+import { Authenticator } from './authenticator.ts';
+import type { Credential } from './credential.ts';
 import { BackgroundError, ProtocolError, ServerError, type ReportFields } from './errors.ts';
 import { FrameReader } from './frames.ts';
 import { decodeReport, decodeTextRow, frameOf, MessageType } from './messages.ts';
+import { connectToServer, sendCancelRequest, type ServerEndpoint } from './server-socket.ts';
 
 /** Where and as whom to log in. */
 export interface LoginTarget {
-  readonly host: string;
-  readonly port: number;
+  readonly server: ServerEndpoint;
   readonly role: string;
   readonly database: string;
 }
@@ -17,6 +19,9 @@ export interface MessageHandler {
   /** Every message up to ReadyForQuery, which ends the exchange; notices go to onNotice too. */
   message(type: number, frame: Buffer): void;
 }
+
+/** How long the server may take to take a CancelRequest. */
+const CANCEL_TIMEOUT_MS = 10_000;
 
 /** All rows of one exchange, as text. */
 export type TextRows = readonly (readonly (string | null)[])[];
@@ -45,6 +50,7 @@ export class BackendConnection {
   /** Called at each ReadyForQuery. */
   onReady: () => void = () => {};
   readonly #socket: Socket;
+  readonly #authenticator: Authenticator;
   #pid = 0;
   #secret: Buffer = Buffer.alloc(0);
   #exchanges: Exchange[] = [];
@@ -54,18 +60,19 @@ export class BackendConnection {
   #wasClosedHere = false;
   #lastError: ServerError | undefined;
 
-  private constructor(target: LoginTarget, socket: Socket) {
+  private constructor(target: LoginTarget, credential: Credential | undefined, socket: Socket) {
     this.target = target;
     this.#socket = socket;
+    this.#authenticator = new Authenticator(target.role, credential);
     const reader = new FrameReader((type, frame) => this.#receive(type, frame));
     socket.on('data', (chunk: Buffer) => {
       try {
         reader.push(chunk);
       } catch (error) {
-        this.#end ??= error as Error;
-        socket.destroy();
+        this.#giveUp(error as Error);
       }
     });
+    socket.on('end', () => socket.end());
     socket.on('error', (cause) => {
       this.#end ??= new BackgroundError(
         '08006',
@@ -97,38 +104,24 @@ export class BackendConnection {
 
   /**
    * Logs in and waits for the first ReadyForQuery.
-   * @throws ServerError with the server's refusal, BackgroundError 08001 when it cannot be reached.
+   * @throws ServerError with the server's refusal, BackgroundError 08001 when it cannot be reached,
+   * 28000 when it asks for what we do not have, ProtocolError when it cheats.
    */
   static async open(
     target: LoginTarget,
+    credential: Credential | undefined,
     parameters: Readonly<Record<string, string>>,
     timeoutMs: number,
   ): Promise<BackendConnection> {
-    const socket = connect({
-      host: target.host,
-      port: target.port,
-      noDelay: true,
-      keepAlive: true,
-    });
-    const connection = new BackendConnection(target, socket);
+    const deadline = Date.now() + timeoutMs;
+    const socket = await connectToServer(target.server, timeoutMs);
+    const connection = new BackendConnection(target, credential, socket);
     const timer = setTimeout(() => {
-      connection.#end = new BackgroundError(
-        '08001',
-        `the server did not answer the login within ${timeoutMs} ms`,
+      connection.#giveUp(
+        new BackgroundError('08001', `the server did not answer the login within ${timeoutMs} ms`),
       );
-      socket.destroy();
-    }, timeoutMs);
+    }, deadline - Date.now());
     try {
-      await new Promise<void>((resolve, reject) => {
-        socket.once('connect', resolve);
-        socket.once('error', (cause) =>
-          reject(
-            new BackgroundError('08001', `could not connect to the server: ${cause.message}`, {
-              cause,
-            }),
-          ),
-        );
-      });
       const loggedIn = connection.#expect(undefined);
       socket.write(
         // SQL_ASCII: bytes pass in both directions as the database has them.
@@ -243,20 +236,12 @@ export class BackendConnection {
     request.writeInt32BE(80877102, 4);
     request.writeInt32BE(this.#pid, 8);
     this.#secret.copy(request, 12);
-    await new Promise<void>((resolve) => {
-      const socket = connect({ host: this.target.host, port: this.target.port });
-      socket.setTimeout(10_000, () => socket.destroy());
-      socket.on('connect', () => socket.end(request));
-      socket.on('data', () => {});
-      socket.on('error', () => {});
-      socket.on('close', () => resolve());
-    });
+    await sendCancelRequest(this.target.server, request, CANCEL_TIMEOUT_MS).catch(() => {});
   }
 
   /** Gives the connection up without a word: the server does not answer. */
   abort(): void {
-    this.#end ??= new BackgroundError('08006', 'the server does not answer');
-    this.#socket.destroy();
+    this.#giveUp(new BackgroundError('08006', 'the server does not answer'));
   }
 
   /** Says Terminate and waits until the connection is gone. */
@@ -336,9 +321,14 @@ export class BackendConnection {
         this.#secret = Buffer.from(frame.subarray(9));
         break;
       case MessageType.authentication:
-        this.#authenticate(frame.readInt32BE(5));
+        Promise.resolve(this.#authenticator.take(frame)).then(
+          (answer) => void (answer !== undefined && this.#socket.write(answer)),
+          (error: Error) => this.#giveUp(error),
+        );
         break;
       case MessageType.readyForQuery: {
+        if (!this.#authenticator.isAccepted)
+          throw new ProtocolError('ReadyForQuery from the server before AuthenticationOk');
         this.#exchanges.shift();
         this.onReady();
         this.#lastError = undefined;
@@ -353,15 +343,9 @@ export class BackendConnection {
     }
   }
 
-  #authenticate(kind: number): void {
-    if (kind === 0) return;
-    this.#end = new BackgroundError(
-      '28000',
-      'the server asks for a password, and the proxy has none for background connections',
-      {
-        hint: "Background connections need trust authentication from the proxy's address.",
-      },
-    );
+  /** Ends the connection for a reason of ours, or for what the server has done. */
+  #giveUp(reason: Error): void {
+    this.#end ??= reason;
     this.#socket.destroy();
   }
 }

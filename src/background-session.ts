@@ -15,6 +15,7 @@ import type { SpoolBudget } from './row-spool.ts';
 import { SessionCalls, WorkerFailure, type OfferedResult, type Reply } from './session-calls.ts';
 import type { EngineSettings } from './settings.ts';
 import type { SessionEvents } from './session-events.ts';
+import type { SessionLogins } from './session-logins.ts';
 import type { WaitGraph } from './wait-graph.ts';
 import { within } from './within.ts';
 import type { Worker } from './worker.ts';
@@ -60,6 +61,7 @@ const QUICK_MS = 5;
  */
 export class BackgroundSession {
   readonly #login: Login;
+  readonly #logins: SessionLogins;
   readonly #settings: EngineSettings;
   readonly #events: SessionEvents;
   readonly #verifier: RequestVerifier;
@@ -75,7 +77,7 @@ export class BackgroundSession {
   #work: Promise<unknown> = Promise.resolve();
 
   constructor(
-    login: Login,
+    logins: SessionLogins,
     settings: EngineSettings,
     budget: SpoolBudget,
     waits: WaitGraph,
@@ -83,11 +85,12 @@ export class BackgroundSession {
     events: SessionEvents,
     onWorker: (worker: Worker) => void,
   ) {
-    this.#login = login;
+    this.#login = logins.own;
+    this.#logins = logins;
     this.#settings = settings;
     this.#events = events;
     this.#verifier = new RequestVerifier(settings.secret, token);
-    this.#calls = new SessionCalls(login, budget, waits, onWorker);
+    this.#calls = new SessionCalls(logins, budget, waits, onWorker);
   }
 
   /** The process ID of the session's backend, once BackendKeyData told it. */
@@ -160,6 +163,7 @@ export class BackgroundSession {
     this.#endCall();
     await this.#calls.close();
     await this.#work;
+    await this.#logins.release();
   }
 
   #endCall(): void {

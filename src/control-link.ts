@@ -3,7 +3,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { BackendConnection, type LoginTarget, type TextRows } from './backend-connection.ts';
 import { NARROW_BYTES, wideBytes } from './callback.ts';
 import type { Packet } from './conversation.ts';
-import { BackgroundError } from './errors.ts';
+import { BackgroundError, toDatabaseText } from './errors.ts';
+import type { Credential } from './credential.ts';
 import type { DatabaseIdentity } from './signing-key.ts';
 
 /** What the control link says to DBAs who look at pg_stat_activity. */
@@ -18,11 +19,11 @@ const DESCRIBE = `SELECT (SELECT c.system_identifier FROM pg_catalog.pg_control_
 const READ_INSTALLATION = `SELECT
   pg_catalog.substring(pg_catalog.obj_description(n.oid, 'pg_namespace'), 'key ([0-9a-f-]{36})$'),
   pg_catalog.pg_has_role(n.nspowner, 'USAGE'),
-  NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS me, pg_catalog.pg_roles AS owner
-               WHERE me.rolname OPERATOR(pg_catalog.=) CURRENT_USER AND me.rolsuper AND NOT owner.rolsuper
-                 AND (owner.oid OPERATOR(pg_catalog.=) n.nspowner
-                      OR EXISTS (SELECT FROM pg_catalog.pg_class AS c
-                                  WHERE c.relnamespace OPERATOR(pg_catalog.=) n.oid AND c.relowner OPERATOR(pg_catalog.=) owner.oid)))
+  (SELECT pg_catalog.json_agg(owner.rolname) FROM pg_catalog.pg_roles AS me, pg_catalog.pg_roles AS owner
+    WHERE me.rolname OPERATOR(pg_catalog.=) CURRENT_USER AND me.rolsuper AND NOT owner.rolsuper
+      AND (owner.oid OPERATOR(pg_catalog.=) n.nspowner
+           OR EXISTS (SELECT FROM pg_catalog.pg_class AS c
+                       WHERE c.relnamespace OPERATOR(pg_catalog.=) n.oid AND c.relowner OPERATOR(pg_catalog.=) owner.oid)))
   FROM pg_catalog.pg_namespace AS n WHERE n.nspname OPERATOR(pg_catalog.=) 'pgbackground'`;
 
 /** What is committed of the extension in this database. */
@@ -31,7 +32,7 @@ export interface Installation {
   readonly keyId: string | undefined;
   /** Whether our role has the privileges of the owner. */
   readonly isOurs: boolean;
-  /** False for a superuser where others own the objects that sign. */
+  /** False for a superuser where others own the objects that sign, and the operator trusts them not. */
   readonly isTrusted: boolean;
 }
 
@@ -84,15 +85,21 @@ export class ControlLink {
   /** The database's encoding by its PostgreSQL name. */
   readonly encoding: string;
   readonly #connection: BackendConnection;
+  readonly #trustedOwners: ReadonlySet<string>;
   readonly #wideBytes: number;
   #turn: Promise<unknown> = Promise.resolve();
   #installation: Installation | undefined;
   #nextReading: Promise<Installation | undefined> | undefined;
   #lastReadAt = 0;
 
-  private constructor(connection: BackendConnection, description: readonly (string | null)[]) {
+  private constructor(
+    connection: BackendConnection,
+    trustedOwners: readonly string[],
+    description: readonly (string | null)[],
+  ) {
     const [systemIdentifier, databaseOid, trackActivities, querySize, encoding] = description;
     this.#connection = connection;
+    this.#trustedOwners = new Set(trustedOwners.map(toDatabaseText));
     this.identity = {
       systemIdentifier: String(systemIdentifier),
       databaseOid: Number(databaseOid),
@@ -101,15 +108,20 @@ export class ControlLink {
     this.#wideBytes = trackActivities === 'on' ? wideBytes(Number(querySize)) : 0;
   }
 
-  static async open(target: LoginTarget, timeoutMs: number): Promise<ControlLink> {
-    const connection = await BackendConnection.open(target, LINK_SETTINGS, timeoutMs);
+  static async open(
+    target: LoginTarget,
+    credential: Credential | undefined,
+    trustedOwners: readonly string[],
+    timeoutMs: number,
+  ): Promise<ControlLink> {
+    const connection = await BackendConnection.open(target, credential, LINK_SETTINGS, timeoutMs);
     try {
       const [description = []] = await connection.query(DESCRIBE);
       await connection.prepare(
         'reply',
         "SELECT pg_catalog.set_config('application_name', $1, false)",
       );
-      const link = new ControlLink(connection, description);
+      const link = new ControlLink(connection, trustedOwners, description);
       await link.#askInstallation();
       return link;
     } catch (error) {
@@ -150,6 +162,20 @@ export class ControlLink {
       return this.#askInstallation();
     })();
     return this.#nextReading;
+  }
+
+  /** @throws BackgroundError 42501 where somebody who is not trusted could sign as our role, a superuser */
+  checkOwner(): void {
+    if (this.installation?.isTrusted !== false) return;
+    throw new BackgroundError(
+      '42501',
+      'pg_background is not trusted for superusers in this database',
+      {
+        detail:
+          'Its objects belong to a role that is no superuser, and that role could act as you.',
+        hint: 'Let a superuser drop and create the extension, log in as another role, or name the owner in trusted_owners of the proxy.',
+      },
+    );
   }
 
   /** Bytes of a message that one wide packet carries; 0 where the server shows no query texts. */
@@ -256,7 +282,7 @@ export class ControlLink {
     this.#installation = row && {
       keyId: row[0] ?? undefined,
       isOurs: row[1] === 't',
-      isTrusted: row[2] === 't',
+      isTrusted: ownersIn(row[2] ?? null).every((owner) => this.#trustedOwners.has(owner)),
     };
     return this.#installation;
   }
@@ -276,4 +302,9 @@ export class ControlLink {
     this.#turn = result.catch(() => {});
     return result;
   }
+}
+
+/** Names as JSON, in the database's encoding; null for none. */
+function ownersIn(names: string | null): readonly string[] {
+  return names === null ? [] : (JSON.parse(names) as string[]);
 }

@@ -1,11 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { BackgroundSession } from './background-session.ts';
-import type { SessionEvents } from './session-events.ts';
 import { CALLBACK_SQLSTATE } from './callback.ts';
+import type { Credential } from './credential.ts';
+import { toDatabaseText, type DatabaseText } from './errors.ts';
 import { Login, type CallbackHook } from './login.ts';
 import { RaisedReports } from './report-cleaner.ts';
 import { SpoolBudget } from './row-spool.ts';
 import { customSettingsOf, MisplacedDefaults, namesGivenIn } from './session-defaults.ts';
+import type { SessionEvents } from './session-events.ts';
+import { SessionLogins, type HeldLogin } from './session-logins.ts';
 import type { EngineSettings } from './settings.ts';
 import { WaitGraph } from './wait-graph.ts';
 import type { Worker } from './worker.ts';
@@ -16,6 +19,8 @@ export interface OpenedSession {
   /** To be added to the startup packet: tell the functions that the proxy listens. */
   readonly parameters: readonly StartupParameter[];
   readonly defaults: SessionDefaults;
+  /** The server has accepted the session with this: background connections log in with it, too. */
+  accepted(credential: Credential | undefined): void;
   /** Ends the session; settles when nothing of it is left but workers that go on. */
   close(): Promise<void>;
 }
@@ -37,7 +42,7 @@ export type StartupParameter = readonly [name: string, value: string];
 
 interface LoginUse {
   readonly login: Login;
-  sessions: number;
+  holders: number;
 }
 
 /** Runs background SQL for the sessions of one server. The proxy owns it and closes it. */
@@ -62,11 +67,9 @@ export class BackgroundEngine {
     const role = client.get('user') ?? '';
     const database = client.get('database') || role;
     const key = `${role}\0${database}`;
-    const use = this.#logins.get(key) ?? { login: this.#newLogin(role, database), sessions: 0 };
-    this.#logins.set(key, use);
-    use.sessions++;
+    const { login, release } = this.#hold(key, role, database);
     const token = randomUUID();
-    const session = this.#newSession(use.login, token, events);
+    const session = this.#newSession(login, token, events);
     const given = namesGivenIn(client);
     const custom = new Set([...customSettingsOf(client), ...this.#settings.customSettings]);
     let closing: Promise<void> | undefined;
@@ -84,13 +87,11 @@ export class BackgroundEngine {
         clear: () => this.#misplaced.clear(key, database),
         note: (names) => this.#misplaced.note(key, names),
       },
+      accepted: (credential) => login.useCredential(credential),
       close: () =>
         (closing ??= (async () => {
           await session.close();
-          use.sessions--;
-          if (use.sessions > 0) return;
-          if (this.#logins.get(key) === use) this.#logins.delete(key);
-          await use.login.close();
+          await release();
         })()),
     };
   }
@@ -126,9 +127,34 @@ export class BackgroundEngine {
     await Promise.all([...this.#logins.values()].map(({ login }) => login.close()));
   }
 
+  /** The login of a (role, database), which is closed when the last of its holders has let go. */
+  #hold(key: string, role: string, database: string): HeldLogin {
+    const use = this.#logins.get(key) ?? { login: this.#newLogin(role, database), holders: 0 };
+    this.#logins.set(key, use);
+    use.holders++;
+    return {
+      login: use.login,
+      release: async () => {
+        if (--use.holders > 0) return;
+        if (this.#logins.get(key) === use) this.#logins.delete(key);
+        await use.login.close();
+      },
+    };
+  }
+
+  /** The same with a stored credential: never shared with sessions that have brought their own. */
+  #holdRunAs(database: string, role: DatabaseText): HeldLogin | undefined {
+    const credential = this.#settings.runAs(database, role);
+    if (credential === undefined) return undefined;
+    const name = Buffer.from(role, 'latin1').toString('utf8');
+    const held = this.#hold(`run as\0${role}\0${toDatabaseText(database)}`, name, database);
+    held.login.useCredential(credential);
+    return held;
+  }
+
   #newLogin(role: string, database: string): Login {
     const login: Login = new Login(
-      { host: this.#settings.host, port: this.#settings.port, role, database },
+      { server: this.#settings.server, role, database },
       this.#settings,
       () => this.#workerHook(login),
     );
@@ -136,8 +162,9 @@ export class BackgroundEngine {
   }
 
   #newSession(login: Login, token: string, events: SessionEvents): BackgroundSession {
+    const { database } = login.target;
     return new BackgroundSession(
-      login,
+      new SessionLogins(login, (role) => this.#holdRunAs(database, role)),
       this.#settings,
       this.#budget,
       this.#waits,

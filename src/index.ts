@@ -23,7 +23,32 @@ export { isCustomSetting, MAY_BE_MISPLACED, MISPLACED_DEFAULTS } from './session
 export type { BackgroundSession } from './background-session.ts';
 export type { SessionEvents } from './session-events.ts';
 export { defaultEngineSettings, type EngineSettings } from './settings.ts';
-export { BackgroundError, ProtocolError, reportFieldsOf, type ReportFields } from './errors.ts';
+export { Authenticator } from './authenticator.ts';
+export { BackendConnection, type LoginTarget, type TextRows } from './backend-connection.ts';
+export { Password, RecoveredKeys, type Credential } from './credential.ts';
+export {
+  DEFAULT_ITERATIONS,
+  parseVerifier,
+  SCRAM_MECHANISM,
+  scramKeys,
+  ScramServerExchange,
+  verifierOf,
+  type ScramVerifier,
+} from './scram.ts';
+export {
+  ALPN_PROTOCOL,
+  connectToServer,
+  sendCancelRequest,
+  type ServerEndpoint,
+  type ServerTls,
+} from './server-socket.ts';
+export {
+  BackgroundError,
+  ProtocolError,
+  reportFieldsOf,
+  toDatabaseText,
+  type ReportFields,
+} from './errors.ts';
 export { CALLBACK_SQLSTATE, MAX_REQUEST_BYTES } from './callback.ts';
 export { alterStatement, createStatement, dropStatement } from './install.ts';
 export { findExtensionStatements, type ExtensionStatement } from './sql-text.ts';

@@ -1,6 +1,7 @@
 import { BackendConnection, type LoginTarget } from './backend-connection.ts';
 import { ControlLink } from './control-link.ts';
-import { BackgroundError } from './errors.ts';
+import type { Credential } from './credential.ts';
+import { BackgroundError, reportFieldsOf, ServerError } from './errors.ts';
 import { sessionDefaults } from './session-defaults.ts';
 import {
   IDLE_SESSION_TIMEOUT,
@@ -39,6 +40,7 @@ export class Login {
   readonly target: LoginTarget;
   readonly #settings: EngineSettings;
   readonly #hook: () => CallbackHook;
+  #credential: Credential | undefined;
   #link: Promise<ControlLink> | undefined;
   #idle: PooledConnection[] = [];
   #warming: Promise<void> | undefined;
@@ -52,13 +54,26 @@ export class Login {
     this.#hook = hook;
   }
 
+  /** What the server has just accepted for this role: used from now on, in place of what was before. */
+  useCredential(credential: Credential | undefined): void {
+    // The same again has perhaps been prepared already.
+    if (credential !== undefined && this.#credential?.isSameAs(credential)) return;
+    this.#credential = credential;
+  }
+
   /** The control link, opened on first use and again when it was lost. */
   controlLink(): Promise<ControlLink> {
     if (this.#isClosed && this.#borrowed === 0) {
       return Promise.reject(new BackgroundError('08006', 'the last session has ended'));
     }
     if (this.#link === undefined) {
-      const opening = ControlLink.open(this.target, this.#settings.serverConnectTimeoutMs);
+      const { serverConnectTimeoutMs, trustedOwners } = this.#settings;
+      const opening = ControlLink.open(
+        this.target,
+        this.#credential,
+        trustedOwners,
+        serverConnectTimeoutMs,
+      ).catch(explainRefusal);
       const forget = () => {
         if (this.#link === opening) this.#link = undefined;
       };
@@ -168,6 +183,7 @@ export class Login {
     if (!this.#isClosed || this.#borrowed > 0) return;
     const link = await this.#link?.catch(() => undefined);
     await link?.close();
+    this.#credential = undefined;
   }
 
   /** One connection ready ahead of demand, from the first use on. */
@@ -192,6 +208,7 @@ export class Login {
     const { customSettings } = this.#settings;
     const connection = await BackendConnection.open(
       this.target,
+      this.#credential,
       {
         application_name: 'pg-background-proxy worker',
         'pgbg_proxy.session': hook.token,
@@ -203,7 +220,7 @@ export class Login {
         }),
       },
       this.#settings.serverConnectTimeoutMs,
-    );
+    ).catch(explainRefusal);
     try {
       hook.attach(connection);
       const baseline = await readBaseline(connection);
@@ -213,4 +230,17 @@ export class Login {
       throw error;
     }
   }
+}
+
+/** The server does not let the role in any more: its own words, and what that may mean. */
+function explainRefusal(error: unknown): never {
+  const { code, message } = reportFieldsOf(error);
+  if (!(error instanceof ServerError) || !code.startsWith('28')) throw error;
+  throw new ServerError({
+    severity: 'ERROR',
+    code,
+    message: 'could not log in a background worker',
+    detail: message,
+    hint: 'The password or token with which this session logged in may have been changed, or have expired: connect again.',
+  });
 }

@@ -49,6 +49,10 @@ export function cleanReport(frame: Buffer, expected: ExpectedReports): Buffer {
 
   const replaced = new Map<string, string>();
   const { raised, unanswered, sharesEncoding } = expected;
+  const reason =
+    unanswered?.detail === undefined
+      ? unanswered?.message
+      : `${unanswered.message}: ${unanswered.detail}`;
   if (raised?.pid !== undefined && raised.fields.code === field('C')) {
     const { where } = raised.fields;
     foreign.unshift(
@@ -59,9 +63,9 @@ export function cleanReport(frame: Buffer, expected: ExpectedReports): Buffer {
       const text = raised.fields[name];
       if (isSendable(text, sharesEncoding)) replaced.set(letter, text);
     }
-  } else if (field('C') === '53000' && isSendable(unanswered?.message, sharesEncoding)) {
-    replaced.set('D', unanswered.message);
-    if (isSendable(unanswered.hint, sharesEncoding)) replaced.set('H', unanswered.hint);
+  } else if (field('C') === '53000' && isSendable(reason, sharesEncoding)) {
+    replaced.set('D', reason);
+    if (isSendable(unanswered?.hint, sharesEncoding)) replaced.set('H', unanswered.hint);
   }
   if (foreign.length > 0) replaced.set('W', foreign.join('\n'));
   const kept = fields.filter(

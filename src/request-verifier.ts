@@ -103,18 +103,7 @@ export class RequestVerifier {
       throw new Unverified('a request that is not newer than the last');
     }
     this.#lastNumber = context.number;
-    if (link.installation?.isTrusted === false) {
-      // Its owner could sign as this superuser.
-      throw new BackgroundError(
-        '42501',
-        'pg_background is not trusted for superusers in this database',
-        {
-          detail:
-            'Its objects belong to a role that is no superuser, and that role could act as you.',
-          hint: 'Let a superuser drop and create the extension, or log in as another role.',
-        },
-      );
-    }
+    link.checkOwner();
   }
 
   /** @throws Unverified when the signing role may not execute this function */

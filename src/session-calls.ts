@@ -7,6 +7,7 @@ import type { ControlLink } from './control-link.ts';
 import { BackgroundError, reportFieldsOf, toDatabaseText, type ReportFields } from './errors.ts';
 import type { Login } from './login.ts';
 import { notAttached, Registry } from './registry.ts';
+import type { SessionLogins } from './session-logins.ts';
 import type { SpoolBudget } from './row-spool.ts';
 import { maxWorkers, readSetting, workerTimeout } from './setting-value.ts';
 import type { FindBlockers, WaitGraph } from './wait-graph.ts';
@@ -75,7 +76,7 @@ const NO_ROWS_REFUSAL =
 
 /** One method for each function of the API, for the workers of one session. */
 export class SessionCalls {
-  readonly #login: Login;
+  readonly #logins: SessionLogins;
   readonly #budget: SpoolBudget;
   readonly #waits: WaitGraph;
   readonly #onLaunched: (worker: Worker) => void;
@@ -85,12 +86,12 @@ export class SessionCalls {
   #isClosed = false;
 
   constructor(
-    login: Login,
+    logins: SessionLogins,
     budget: SpoolBudget,
     waits: WaitGraph,
     onLaunched: (worker: Worker) => void,
   ) {
-    this.#login = login;
+    this.#logins = logins;
     this.#budget = budget;
     this.#waits = waits;
     this.#onLaunched = onLaunched;
@@ -157,21 +158,9 @@ export class SessionCalls {
         hint: 'Wait for existing workers to complete, or increase pg_background.max_workers.',
       });
     }
-    const isOwnRole = context.role === toDatabaseText(this.#login.target.role);
-    if (context.kind === 'bound' && !isOwnRole) {
-      // Never logged in as one role to run as a weaker one: RESET ROLE in the SQL would undo that.
-      throw new BackgroundError(
-        '42501',
-        'no credentials to launch a background worker as this role',
-        {
-          detail:
-            'The call stands in a SECURITY DEFINER function or a restricted operation, and the role there is not the one that logged in.',
-          hint: 'Call pg_background from a SECURITY INVOKER function.',
-        },
-      );
-    }
+    const { login, isOwnRole } = await this.#loginFor(context);
     const worker = new Worker(
-      this.#login,
+      login,
       {
         sql: String(args['sql']),
         settings: (args['settings'] ?? {}) as Record<string, unknown>,
@@ -191,6 +180,31 @@ export class SessionCalls {
     if (this.#isClosed) await worker.abandon();
     else this.#registry.add(worker);
     return { pid: worker.pid, cookie: worker.order.cookie };
+  }
+
+  /**
+   * Who logs in for a launch. Where the session itself chose the role: the session's login, which takes
+   * the role on. Where a function did: that role itself, for RESET ROLE in the SQL would take off any
+   * other.
+   */
+  async #loginFor(context: SignedContext): Promise<{ login: Login; isOwnRole: boolean }> {
+    const { own } = this.#logins;
+    const isOwnRole = context.role === toDatabaseText(own.target.role);
+    if (isOwnRole || context.kind === 'free') return { login: own, isOwnRole };
+    const login = this.#logins.runAs(context.role);
+    if (login === undefined) {
+      throw new BackgroundError(
+        '42501',
+        'no credentials to launch a background worker as this role',
+        {
+          detail:
+            'The call stands in a SECURITY DEFINER function or a restricted operation, and the role there is not the one that logged in.',
+          hint: 'Call pg_background from a SECURITY INVOKER function, or store the password of that role for this database in the run_as file of the proxy.',
+        },
+      );
+    }
+    (await login.controlLink()).checkOwner();
+    return { login, isOwnRole: true };
   }
 
   /** A result is read in two steps: its types first, so that a wrong column list destroys nothing. */
@@ -263,7 +277,7 @@ export class SessionCalls {
     return this.#offer(
       worker,
       caller,
-      prepareRows(this.#login, rows, columns.length, canUseTable, caller.abandoned),
+      prepareRows(this.#logins.own, rows, columns.length, canUseTable, caller.abandoned),
     );
   }
 

@@ -1,10 +1,12 @@
+import type { Credential } from './credential.ts';
+import type { DatabaseText } from './errors.ts';
 import type { Logger } from './logger.ts';
+import type { ServerEndpoint } from './server-socket.ts';
 
 /** What an engine can be told; names and defaults as DBAs know them from PgBouncer where it has them. */
 export interface EngineSettings {
   /** Where the server is. */
-  readonly host: string;
-  readonly port: number;
+  readonly server: ServerEndpoint;
   /** Signs the keys of all databases; every instance for a server has the same. */
   readonly secret: Buffer;
   readonly logger: Logger;
@@ -20,6 +22,13 @@ export interface EngineSettings {
   readonly maxTotalResultBytes: number;
   /** Names of custom settings, `a.b`, that workers inherit wherever they were set. */
   readonly customSettings: readonly string[];
+  /**
+   * Credentials of roles other than the session's own, for one database each: what a SECURITY DEFINER
+   * function launches runs with them. Whoever owns the extension in that database can use them.
+   */
+  readonly runAs: (database: string, role: DatabaseText) => Credential | undefined;
+  /** Roles that are no superusers, whose extension sessions of superusers honour all the same. */
+  readonly trustedOwners: readonly string[];
   /** How long a shutdown waits for workers that still run. */
   readonly shutdownTimeoutMs: number;
 }
@@ -31,5 +40,7 @@ export const defaultEngineSettings = {
   maxResultBytes: 1024 ** 3,
   maxTotalResultBytes: 10 * 1024 ** 3,
   customSettings: [],
+  runAs: () => undefined,
+  trustedOwners: [],
   shutdownTimeoutMs: 60_000,
 } as const satisfies Partial<EngineSettings>;

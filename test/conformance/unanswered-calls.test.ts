@@ -62,7 +62,14 @@ describe('a call that nobody can answer', () => {
     it(`ends within seconds when the proxy dies while it ${what}`, async () => {
       const { host, port, name } = proxy.database;
       const other = new ProxyProcess(
-        ['--upstream', `postgres://${host}:${port}`, '--listen', '127.0.0.1:0'],
+        [
+          '--upstream',
+          `postgres://${host}:${port}`,
+          '--auth-type',
+          'trust',
+          '--listen',
+          '127.0.0.1:0',
+        ],
         { PGBG_SECRET: TEST_SECRET.toString() },
       );
       const listening = new URL(await other.ready());

@@ -24,6 +24,8 @@ describe('a large result', function () {
       [
         '--listen',
         '127.0.0.1:0',
+        '--auth-type',
+        'trust',
         '--upstream',
         `postgres://${database.host}:${database.port}/${database.name}`,
       ],

@@ -87,7 +87,7 @@ describe('the command pg-background-proxy', function () {
       'an upstream that nobody serves',
       ['--upstream', 'postgres://127.0.0.1:1'],
       {},
-      /^error: --upstream postgres:\/\/127.0.0.1:1: cannot connect: ECONNREFUSED$/,
+      /^error: --upstream postgres:\/\/127.0.0.1:1: could not connect to the server: connect ECONNREFUSED/,
     ],
     [
       'a secret that is too short',
@@ -119,7 +119,14 @@ describe('the command pg-background-proxy', function () {
     await new Promise((resolve) => blocker.once('listening', resolve));
     const { port } = blocker.address() as AddressInfo;
     try {
-      const process = start(['--upstream', upstream(), '--listen', `127.0.0.1:${port}`]);
+      const process = start([
+        '--upstream',
+        upstream(),
+        '--auth-type',
+        'trust',
+        '--listen',
+        `127.0.0.1:${port}`,
+      ]);
       expect(await process.ended).to.equal(1);
       expect(process.stderr).to.equal(`error: --listen 127.0.0.1:${port}: the port is taken\n`);
     } finally {
@@ -131,6 +138,8 @@ describe('the command pg-background-proxy', function () {
     const process = start([
       '--upstream',
       upstream().replace('postgres://', 'postgres://somebody@'),
+      '--auth-type',
+      'trust',
       '--listen',
       '127.0.0.1:0',
     ]);
@@ -145,7 +154,11 @@ describe('the command pg-background-proxy', function () {
   });
 
   it('takes its options from the environment too', async () => {
-    const process = start([], { PGBG_UPSTREAM: upstream(), PGBG_LISTEN: '127.0.0.1:0' });
+    const process = start([], {
+      PGBG_UPSTREAM: upstream(),
+      PGBG_AUTH_TYPE: 'trust',
+      PGBG_LISTEN: '127.0.0.1:0',
+    });
     await process.ready();
     expect(await process.stop()).to.equal(0);
   });
@@ -153,7 +166,7 @@ describe('the command pg-background-proxy', function () {
   it('keeps its secret in a file of mode 0600, so that a restart changes nothing', async () => {
     const file = join(folder, 'pg-background-proxy', 'pg-background-proxy.secret');
     const secrets: string[] = [];
-    const options = ['--upstream', upstream(), '--listen', '127.0.0.1:0'];
+    const options = ['--upstream', upstream(), '--auth-type', 'trust', '--listen', '127.0.0.1:0'];
     const run = async (sql: string[]) => {
       const process = start(options);
       const client = new pg.Client(await process.ready());
@@ -174,7 +187,14 @@ describe('the command pg-background-proxy', function () {
 
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     it(`ends with exit code 0 on ${signal}, and its sessions with it`, async () => {
-      const process = start(['--upstream', upstream(), '--listen', '127.0.0.1:0']);
+      const process = start([
+        '--upstream',
+        upstream(),
+        '--auth-type',
+        'trust',
+        '--listen',
+        '127.0.0.1:0',
+      ]);
       const client = new pg.Client(await process.ready());
       const closed = new Promise<void>((resolve) =>
         client.on('error', () => resolve()).on('end', () => resolve()),
@@ -196,7 +216,14 @@ describe('the command pg-background-proxy', function () {
   it('ends without delay when a client went before it', async function () {
     // The time that a frozen client is given is a minute: it must not be waited for here.
     this.timeout(20_000);
-    const process = start(['--upstream', upstream(), '--listen', '127.0.0.1:0']);
+    const process = start([
+      '--upstream',
+      upstream(),
+      '--auth-type',
+      'trust',
+      '--listen',
+      '127.0.0.1:0',
+    ]);
     const client = new pg.Client(await process.ready());
     await client.connect();
     await client.end();
@@ -206,7 +233,14 @@ describe('the command pg-background-proxy', function () {
   it('waits for workers that still run, and they commit', async () => {
     const observer = await database.direct();
     await observer.query('CREATE TABLE finished (a int)');
-    const process = start(['--upstream', upstream(), '--listen', '127.0.0.1:0']);
+    const process = start([
+      '--upstream',
+      upstream(),
+      '--auth-type',
+      'trust',
+      '--listen',
+      '127.0.0.1:0',
+    ]);
     const client = new pg.Client(await process.ready());
     client.on('error', () => {});
     await client.connect();
@@ -254,7 +288,10 @@ describe('the command pg-background-proxy', function () {
 
   it('prints the script of CREATE and DROP EXTENSION, which works through the proxy', async () => {
     const environment = { PGBG_SECRET: 'a secret of sixteen or more' };
-    const process = start(['--upstream', upstream(), '--listen', '127.0.0.1:0'], environment);
+    const process = start(
+      ['--upstream', upstream(), '--auth-type', 'trust', '--listen', '127.0.0.1:0'],
+      environment,
+    );
     const client = new pg.Client(await process.ready());
     await client.connect();
     const print = async (...options: string[]) => {

@@ -5,6 +5,7 @@ import { expect } from 'chai';
 import pg from 'pg';
 import { serialize } from 'pg-protocol';
 import { eventually } from '../support/eventually.ts';
+import { rejectionOf } from '../support/rejection.ts';
 import { TestProxy } from '../support/proxy.ts';
 import { fieldsOf, RawClient } from '../support/wire.ts';
 
@@ -268,54 +269,26 @@ describe('the relay', () => {
   });
 
   it('says that the server is out of reach when it is', async () => {
-    const { ProxyServer } = await import('../../proxy/server.ts');
-    const { BackgroundEngine, defaultEngineSettings } = await import('../../src/index.ts');
-    const logger = { debug() {}, info() {}, warn() {}, error() {} };
-    const upstream = { host: '127.0.0.1', port: 1 };
-    const engine = new BackgroundEngine({
-      ...defaultEngineSettings,
-      ...upstream,
-      secret: Buffer.alloc(32),
-      logger,
-    });
-    const server = new ProxyServer({
-      engine,
-      logger,
-      upstream,
-      clientLoginTimeoutMs: 1000,
-      serverConnectTimeoutMs: 1000,
-    });
-    const { port } = await server.listen('127.0.0.1', 0);
+    const inFrontOfNobody = await TestProxy.inFrontOf({ host: '127.0.0.1', port: 1, name: 'none' });
     try {
-      const client = new pg.Client({ host: '127.0.0.1', port, user: 'postgres' });
-      const error = await client.connect().catch((reason: unknown) => reason as pg.DatabaseError);
+      const error = await rejectionOf(inFrontOfNobody.connect());
       expect(error).to.include({
-        code: '08006',
-        message: 'the proxy could not connect to the server',
+        code: '08001',
+        message: 'could not connect to the server: connect ECONNREFUSED 127.0.0.1:1',
       });
     } finally {
-      await server.close();
+      await inFrontOfNobody.stop();
     }
   });
 
   it('ends a connection that never sends its first packet', async () => {
-    const { ProxyServer } = await import('../../proxy/server.ts');
-    const logger = { debug() {}, info() {}, warn() {}, error() {} };
-    const upstream = { host: proxy.database.host, port: proxy.database.port };
-    const server = new ProxyServer({
-      engine: proxy.engine,
-      logger,
-      upstream,
-      clientLoginTimeoutMs: 50,
-      serverConnectTimeoutMs: 1000,
-    });
-    const { port } = await server.listen('127.0.0.1', 0);
-    const silent = connect({ host: '127.0.0.1', port });
+    const impatient = await TestProxy.inFrontOf(proxy.database, {}, { clientLoginTimeoutMs: 50 });
+    const silent = connect({ host: '127.0.0.1', port: impatient.port });
     const chunks: Buffer[] = [];
     await pipeline(silent, async (source: AsyncIterable<Buffer>) => {
       for await (const chunk of source) chunks.push(chunk);
     });
     expect(Buffer.concat(chunks).toString()).to.include('client_login_timeout');
-    await server.stopListening();
+    await impatient.stop();
   });
 });

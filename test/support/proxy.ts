@@ -1,7 +1,9 @@
 import { expect } from 'chai';
 import type { Socket } from 'node:net';
 import pg from 'pg';
-import { ProxyServer } from '../../proxy/server.ts';
+import { defaultClientLimits } from '../../proxy/admission.ts';
+import { trust } from '../../proxy/authentication.ts';
+import { ProxyServer, type ProxyServices } from '../../proxy/server.ts';
 import {
   BackgroundEngine,
   defaultEngineSettings,
@@ -55,13 +57,15 @@ export class TestProxy {
   static async inFrontOf(
     place: Pick<TestDatabase, 'host' | 'port' | 'name'>,
     settings: Partial<EngineSettings> = {},
+    services: Partial<ProxyServices> = {},
   ): Promise<TestProxy> {
-    return TestProxy.#start(existingDatabase(place), settings);
+    return TestProxy.#start(existingDatabase(place), settings, services);
   }
 
   static async #start(
     database: TestDatabase,
     settings: Partial<EngineSettings>,
+    services: Partial<ProxyServices> = {},
   ): Promise<TestProxy> {
     const { host, port } = database;
     const log: string[] = [];
@@ -69,8 +73,7 @@ export class TestProxy {
     const logger: Logger = { debug: write, info: write, warn: write, error: write };
     const engine = new BackgroundEngine({
       ...defaultEngineSettings,
-      host,
-      port,
+      server: { host, port },
       secret: TEST_SECRET,
       logger,
       ...settings,
@@ -78,9 +81,13 @@ export class TestProxy {
     const server = new ProxyServer({
       engine,
       logger,
-      upstream: { host, port },
-      clientLoginTimeoutMs: 10_000,
+      server: { host, port },
       serverConnectTimeoutMs: 10_000,
+      authenticate: trust,
+      clientTls: undefined,
+      ...defaultClientLimits,
+      clientLoginTimeoutMs: 10_000,
+      ...services,
     });
     const address = await server.listen('127.0.0.1', 0);
     return new TestProxy(database, address.port, engine, server, log);

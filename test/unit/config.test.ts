@@ -2,19 +2,15 @@ import { expect } from 'chai';
 import { readFileSync } from 'node:fs';
 import {
   commandLine,
+  ConfigError,
   packageVersion,
+  printableConfig,
   type ProxyConfig,
   type SqlConfig,
 } from '../../proxy/config.ts';
+import { rejectionOf } from '../support/rejection.ts';
 
-const variables = [
-  'PGBG_LISTEN',
-  'PGBG_UPSTREAM',
-  'PGBG_DATA',
-  'PGBG_LOG_LEVEL',
-  'PGBG_SECRET',
-  'PGBG_CUSTOM_SETTINGS',
-];
+const variables = () => Object.keys(process.env).filter((name) => name.startsWith('PGBG_'));
 
 /** What the command line makes of these arguments: a configuration, or what it prints before it exits. */
 interface Outcome {
@@ -29,6 +25,7 @@ async function read(...given: readonly string[]): Promise<Outcome> {
   let printed = '';
   const program = commandLine({
     run: async (run) => void (configs = { run }),
+    printConfig: (run) => void (configs = { run }),
     printSql: async (printSql) => void (configs = { printSql }),
   });
   for (const command of [program, ...program.commands]) {
@@ -49,27 +46,95 @@ describe('commandLine', () => {
   let environment: Map<string, string | undefined>;
 
   beforeEach(() => {
-    environment = new Map(variables.map((name) => [name, process.env[name]]));
-    for (const name of variables) delete process.env[name];
+    environment = new Map(variables().map((name) => [name, process.env[name]]));
+    for (const name of variables()) delete process.env[name];
   });
 
   afterEach(() => {
-    for (const [name, value] of environment) {
-      if (value === undefined) delete process.env[name];
-      else process.env[name] = value;
-    }
+    for (const name of variables()) delete process.env[name];
+    for (const [name, value] of environment) process.env[name] = value;
   });
 
   it('has a default for everything', async () => {
     expect((await read()).run).to.deep.equal({
       listen: { host: '127.0.0.1', port: 6432 },
+      unixSocketDir: undefined,
       upstream: undefined,
       dataDirectory: undefined,
+      authType: 'trust',
+      authFile: undefined,
+      authQuery: undefined,
+      authUser: undefined,
+      authDbname: 'postgres',
+      runAsFile: undefined,
+      trustedOwners: [],
+      clientTlsSslmode: 'off',
+      clientTlsCertFile: undefined,
+      clientTlsKeyFile: undefined,
+      clientLoginTimeoutMs: 60_000,
+      maxClientConn: 1_000,
+      maxLogins: 100,
       secretFile: undefined,
       secret: undefined,
       customSettings: [],
       logLevel: 'warn',
     });
+  });
+
+  const db = ['--upstream', 'postgres://db'];
+  const files = ['--client-tls-cert-file', 'c', '--client-tls-key-file', 'k'];
+  const authTypes: readonly (readonly [options: readonly string[], authType: string])[] = [
+    [db, 'passthrough'],
+    [[...db, '--auth-file', 'users'], 'scram'],
+    [[...db, '--auth-query', 'SELECT', '--auth-user', 'a'], 'scram'],
+    [[...db, '--auth-type', 'trust'], 'trust'],
+    [['--auth-type', 'passthrough'], 'passthrough'],
+  ];
+  for (const [options, authType] of authTypes) {
+    it(`takes --auth-type ${authType} for ${options.join(' ')}`, async () => {
+      expect((await read(...options)).run?.authType).to.equal(authType);
+    });
+  }
+
+  it('takes --client-tls-sslmode allow where there is a certificate', async () => {
+    expect((await read(...files)).run?.clientTlsSslmode).to.equal('allow');
+  });
+
+  const contradictions: readonly (readonly [options: readonly string[], message: RegExp])[] = [
+    [['--auth-type', 'scram'], /--auth-type scram needs users/],
+    [['--auth-type', 'trust', '--auth-file', 'f'], /--auth-file and --auth-query are for/],
+    [[...db, '--auth-query', 'SELECT'], /--auth-query and --auth-user belong together/],
+    [[...db, '--auth-user', 'a'], /--auth-query and --auth-user belong together/],
+    [['--listen', '0.0.0.0:1'], /--auth-type trust .* 0\.0\.0\.0: .* --insecure-trust/],
+    [files.slice(0, 2), /--client-tls-cert-file and --client-tls-key-file belong together/],
+    [files.slice(2), /--client-tls-cert-file and --client-tls-key-file belong together/],
+    [['--client-tls-sslmode', 'require'], /--client-tls-sslmode require needs/],
+  ];
+  for (const [options, message] of contradictions) {
+    it(`refuses ${options.join(' ')}`, async () => {
+      const error = await rejectionOf(read(...options));
+      expect(error).to.be.instanceOf(ConfigError).with.property('message').that.matches(message);
+    });
+  }
+
+  it('lets --insecure-trust trust where others can connect', async () => {
+    expect((await read('--listen', '0.0.0.0:1', '--insecure-trust')).run?.authType).to.equal(
+      'trust',
+    );
+  });
+
+  for (const count of ['0', '-1', '1.5', 'many', '']) {
+    it(`refuses --max-client-conn '${count}'`, async () => {
+      expect((await read('--max-client-conn', count)).printed).to.include('--max-client-conn');
+    });
+  }
+
+  it('prints a configuration as JSON without its secret', async () => {
+    process.env['PGBG_SECRET'] = 'a secret that is long enough';
+    const { run } = await read(...db, '--print-config');
+    const printed = printableConfig(run as ProxyConfig);
+    expect(printed).not.to.include('long enough');
+    expect(JSON.parse(printed)).to.deep.include({ secret: '***', authType: 'passthrough' });
   });
 
   it('reads a list of custom settings', async () => {
@@ -94,7 +159,7 @@ describe('commandLine', () => {
   ];
   for (const [text, host, port] of addresses) {
     it(`reads --listen ${text}`, async () => {
-      expect((await read('--listen', text)).run?.listen).to.deep.equal({ host, port });
+      expect((await read(...db, '--listen', text)).run?.listen).to.deep.equal({ host, port });
     });
   }
 
@@ -116,7 +181,7 @@ describe('commandLine', () => {
   ];
   for (const [url, upstream] of upstreams) {
     it(`reads --upstream ${url}`, async () => {
-      expect((await read('--upstream', url)).run?.upstream).to.deep.equal(upstream);
+      expect((await read('--upstream', url)).run?.upstream).to.deep.include(upstream);
     });
   }
 
@@ -180,7 +245,7 @@ describe('commandLine', () => {
       });
       expect((await read()).run).to.deep.include({
         listen: { host: '0.0.0.0', port: 7000 },
-        upstream: { host: 'db', port: 5432, user: 'postgres', database: 'postgres' },
+        authType: 'passthrough',
         dataDirectory: '/some/data',
         logLevel: 'error',
       });

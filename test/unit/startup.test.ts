@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import type { Socket } from 'node:net';
 import { duplexPair, type Duplex } from 'node:stream';
+import { ClientConnection } from '../../proxy/client-connection.ts';
 import { addParameters, readFirstPacket } from '../../proxy/startup.ts';
 import { ProtocolError } from '../../src/errors.ts';
 import { byteByByte, chunksOf, everyCut } from '../support/cuts.ts';
@@ -24,14 +25,21 @@ function cancelRequest(keyBytes: number): Buffer {
 
 interface Connection {
   readonly client: Duplex;
-  readonly reading: ReturnType<typeof readFirstPacket>;
+  /** The first packet, and what had arrived behind it then. */
+  readonly reading: ReturnType<typeof readWithRest>;
   readonly proxySide: Duplex;
 }
 
 /** A client that is read from; the pair needs no port. */
 function connect(): Connection {
   const [client, proxySide] = duplexPair();
-  return { client, proxySide, reading: readFirstPacket(proxySide as Socket) };
+  return { client, proxySide, reading: readWithRest(proxySide as Socket) };
+}
+
+async function readWithRest(socket: Socket) {
+  const connection = new ClientConnection(socket, false);
+  const first = await readFirstPacket(connection);
+  return first?.kind === 'startup' ? { ...first, rest: connection.reader.buffered } : first;
 }
 
 /** What is read from a client that sends these chunks, one after the other. */
@@ -184,7 +192,7 @@ describe('readFirstPacket', () => {
     it('gives undefined for a connection that was cut before', async () => {
       const [, proxySide] = duplexPair();
       proxySide.destroy();
-      expect(await readFirstPacket(proxySide as Socket)).to.equal(undefined);
+      expect(await readWithRest(proxySide as Socket)).to.equal(undefined);
     });
   });
 

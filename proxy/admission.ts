@@ -1,0 +1,82 @@
+import { BackgroundError } from '../src/index.ts';
+
+/** How many clients there may be, by PgBouncer's names where it has them. */
+export interface ClientLimits {
+  /** Sessions, those that log in included. */
+  readonly maxClientConn: number;
+  /** Logins at the same time; others wait. */
+  readonly maxLogins: number;
+  /** From the first byte to the end of the login: TLS, startup packet, password, the server's answer. */
+  readonly clientLoginTimeoutMs: number;
+}
+
+export const defaultClientLimits: ClientLimits = {
+  maxClientConn: 1_000,
+  maxLogins: 100,
+  clientLoginTimeoutMs: 60_000,
+};
+
+/** Counts sessions and logins. CancelRequests are neither: they must get through when nothing else does. */
+export class Admission {
+  readonly #limits: Pick<ClientLimits, 'maxClientConn' | 'maxLogins'>;
+  #sessions = 0;
+  #logins = 0;
+  readonly #waiting = new Set<() => void>();
+
+  constructor(limits: Pick<ClientLimits, 'maxClientConn' | 'maxLogins'>) {
+    this.#limits = limits;
+  }
+
+  /**
+   * Lets a client in, who calls what this gives when it leaves.
+   * @throws BackgroundError 53300 when there are too many
+   */
+  enter(): () => void {
+    if (this.#sessions >= this.#limits.maxClientConn) {
+      throw new BackgroundError('53300', 'no more connections allowed (max_client_conn)', {
+        hint: `The proxy serves ${this.#limits.maxClientConn} clients at a time: see --max-client-conn.`,
+      });
+    }
+    this.#sessions++;
+    return once(() => this.#sessions--);
+  }
+
+  /**
+   * Waits until a login may begin, first come, first served; whoever waits calls what this gives when
+   * the login has ended. @throws the signal's reason when it aborts first
+   */
+  async beginLogin(signal: AbortSignal): Promise<() => void> {
+    while (this.#logins >= this.#limits.maxLogins) {
+      await new Promise<void>((resolve, reject) => {
+        const proceed = () => {
+          signal.removeEventListener('abort', giveUp);
+          resolve();
+        };
+        const giveUp = () => {
+          this.#waiting.delete(proceed);
+          reject(signal.reason as Error);
+        };
+        signal.throwIfAborted();
+        this.#waiting.add(proceed);
+        signal.addEventListener('abort', giveUp, { once: true });
+      });
+    }
+    this.#logins++;
+    return once(() => {
+      this.#logins--;
+      const [next] = this.#waiting;
+      if (next === undefined) return;
+      this.#waiting.delete(next);
+      next();
+    });
+  }
+}
+
+function once(action: () => void): () => void {
+  let isDone = false;
+  return () => {
+    if (isDone) return;
+    isDone = true;
+    action();
+  };
+}

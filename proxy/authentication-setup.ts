@@ -1,0 +1,71 @@
+import { Password, type Logger, type ServerEndpoint } from '../src/index.ts';
+import { readAuthFile, type AuthFile } from './auth-file.ts';
+import { AuthQuery } from './auth-query.ts';
+import { passthrough, scram, trust, type Authenticate } from './authentication.ts';
+import type { ProxyConfig } from './config.ts';
+import { Users } from './users.ts';
+import { WatchedFiles } from './watched-file.ts';
+
+/** How clients show who they are, and what that keeps open. */
+export interface Authentication {
+  readonly authenticate: Authenticate;
+  close(): Promise<void>;
+}
+
+/** Where users are looked up. */
+export interface AuthenticationPlace {
+  readonly server: ServerEndpoint;
+  readonly serverConnectTimeoutMs: number;
+  readonly secret: Buffer;
+  readonly logger: Logger;
+}
+
+/** Makes what the configuration asks for. @throws Error when the list of users cannot be read */
+export async function openAuthentication(
+  config: ProxyConfig,
+  place: AuthenticationPlace,
+): Promise<Authentication> {
+  switch (config.authType) {
+    case 'trust':
+      return { authenticate: trust, close: () => Promise.resolve() };
+    case 'passthrough':
+      return { authenticate: passthrough, close: () => Promise.resolve() };
+    case 'scram': {
+      const { secret, logger } = place;
+      const { authFile } = config;
+      const file =
+        authFile === undefined
+          ? undefined
+          : await WatchedFiles.open(
+              [authFile],
+              () => readAuthFile(authFile, secret, logger),
+              logger,
+            );
+      const query = openAuthQuery(config, file, place);
+      return {
+        authenticate: scram(new Users(file, query, secret, logger)),
+        close: async () => query?.close(),
+      };
+    }
+  }
+}
+
+function openAuthQuery(
+  { authQuery, authUser, authDbname }: ProxyConfig,
+  file: WatchedFiles<AuthFile> | undefined,
+  { server, serverConnectTimeoutMs, logger }: AuthenticationPlace,
+): AuthQuery | undefined {
+  if (authQuery === undefined || authUser === undefined) return undefined;
+  return new AuthQuery(
+    {
+      sql: authQuery,
+      target: { server, role: authUser, database: authDbname },
+      credential: async () => {
+        const password = (await file?.current())?.get(authUser)?.password;
+        return password === undefined ? undefined : new Password(password);
+      },
+      timeoutMs: serverConnectTimeoutMs,
+    },
+    logger,
+  );
+}
