@@ -46,7 +46,9 @@ export class Admission {
    * the login has ended. @throws the signal's reason when it aborts first
    */
   async beginLogin(signal: AbortSignal): Promise<() => void> {
-    while (this.#logins >= this.#limits.maxLogins) {
+    if (this.#logins < this.#limits.maxLogins) {
+      this.#logins++;
+    } else {
       await new Promise<void>((resolve, reject) => {
         const proceed = () => {
           signal.removeEventListener('abort', giveUp);
@@ -61,11 +63,13 @@ export class Admission {
         signal.addEventListener('abort', giveUp, { once: true });
       });
     }
-    this.#logins++;
     return once(() => {
-      this.#logins--;
+      // The place is handed over: nobody who comes just now gets it first.
       const [next] = this.#waiting;
-      if (next === undefined) return;
+      if (next === undefined) {
+        this.#logins--;
+        return;
+      }
       this.#waiting.delete(next);
       next();
     });

@@ -35,6 +35,11 @@ export function report(type: 'E' | 'N', ...fields: readonly string[]): Buffer {
   return message(type, ...fields.map(zeroTerminated), Buffer.of(0));
 }
 
+/** An AuthenticationXXX message. */
+export function authentication(kind: number, data: Buffer | string = ''): Buffer {
+  return message('R', int32(kind), Buffer.from(data));
+}
+
 export function dataRow(...values: readonly (string | null)[]): Buffer {
   return message(
     'D',
