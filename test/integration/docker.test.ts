@@ -8,7 +8,10 @@ import { tmpdir } from 'node:os';
 import { join, posix } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { Command } from 'commander';
 import { parse } from 'yaml';
+import { commandLine, type ProxyConfig } from '../../proxy/config.ts';
+import { addOptions } from '../../proxy/options.ts';
 
 const run = promisify(execFile);
 const top = fileURLToPath(new URL('../../../', import.meta.url));
@@ -40,6 +43,7 @@ interface Compose {
   readonly services: Readonly<Record<string, Service>>;
   readonly networks: Readonly<Record<string, { readonly internal?: boolean } | null>>;
   readonly volumes: Readonly<Record<string, unknown>>;
+  readonly configs: Readonly<Record<string, { readonly content: string }>>;
 }
 
 describe('Dockerfile', () => {
@@ -125,10 +129,10 @@ describe('Dockerfile', () => {
     }
   });
 
-  it('sets only variables that the proxy reads', async () => {
+  it('sets only variables that the proxy reads', () => {
     const names = Object.keys(environmentOf(last)).filter((name) => name.startsWith('PGBG_'));
 
-    expect(await unreadVariables(names)).to.deep.equal([]);
+    expect(unreadVariables(names)).to.deep.equal([]);
   });
 });
 
@@ -148,8 +152,7 @@ describe('compose.yml', () => {
     expect(db.image).to.match(/^postgres:\d+/);
   });
 
-  it('keeps the server that trusts everybody on a network without a way out', () => {
-    expect(db.environment['POSTGRES_HOST_AUTH_METHOD']).to.equal('trust');
+  it('keeps the server, to which the way is in the clear, on a network without a way out', () => {
     expect(db.ports).to.equal(undefined);
     expect(db.networks.map((name) => compose.networks[name]?.internal)).to.deep.equal([true]);
     expect(proxy.networks).to.include.members([...db.networks]);
@@ -163,11 +166,27 @@ describe('compose.yml', () => {
   it('starts the proxy when the server accepts connections', () => {
     expect(proxy.depends_on).to.deep.equal({ db: { condition: 'service_healthy' } });
     expect(db.healthcheck?.test).to.include('pg_isready');
-    expect(proxy.environment['PGBG_UPSTREAM']).to.equal('postgres://db:5432');
   });
 
-  it('asks for the secret instead of having one', () => {
+  it('lets users log in with the passwords that the server knows', async () => {
+    const { environment } = proxy;
+    const [upstream, authQuery] = [environment['PGBG_UPSTREAM'], environment['PGBG_AUTH_QUERY']];
+    const given: ProxyConfig[] = [];
+    const program = commandLine({
+      run: async (config) => void given.push(config),
+      printConfig() {},
+      printSql: () => Promise.resolve(),
+    });
+    const options = ['--upstream', upstream, '--auth-query', authQuery, '--auth-user', 'postgres'];
+    await program.parseAsync(options as string[], { from: 'user' });
+    expect(given[0]).to.deep.include({ authType: 'scram' });
+    expect(given[0]?.upstream).to.deep.include({ host: 'db', port: 5432, sslmode: 'disable' });
+    expect(compose.configs['users']?.content).to.equal('"postgres" "${POSTGRES_PASSWORD}"\n');
+  });
+
+  it('asks for its secrets instead of having them', () => {
     expect(proxy.environment['PGBG_SECRET']).to.match(/^\$\{PGBG_SECRET:\?[^}]+\}$/);
+    expect(db.environment['POSTGRES_PASSWORD']).to.match(/^\$\{POSTGRES_PASSWORD:\?[^}]+\}$/);
   });
 
   it('keeps data and state in named volumes', () => {
@@ -180,8 +199,8 @@ describe('compose.yml', () => {
     expect(proxy.build).to.deep.equal({ context: '..', dockerfile: 'docker/Dockerfile' });
   });
 
-  it('sets only variables that the proxy reads', async () => {
-    expect(await unreadVariables(Object.keys(proxy.environment))).to.deep.equal([]);
+  it('sets only variables that the proxy reads', () => {
+    expect(unreadVariables(Object.keys(proxy.environment))).to.deep.equal([]);
   });
 });
 
@@ -270,8 +289,7 @@ function npmEnvironment(): NodeJS.ProcessEnv {
   };
 }
 
-async function unreadVariables(names: readonly string[]): Promise<string[]> {
-  const files = (await readdir(join(top, 'proxy'))).filter((name) => name.endsWith('.ts'));
-  const texts = await Promise.all(files.map((name) => readFile(join(top, 'proxy', name), 'utf8')));
-  return names.filter((name) => !texts.some((text) => text.includes(name)));
+function unreadVariables(names: readonly string[]): string[] {
+  const variables = addOptions(new Command()).options.map(({ envVar }) => envVar);
+  return names.filter((name) => ![...variables, 'PGBG_SECRET'].includes(name));
 }
