@@ -29,7 +29,10 @@ export async function openAuthentication(
     case 'trust':
       return { authenticate: trust, close: () => Promise.resolve() };
     case 'passthrough':
-      return { authenticate: passthrough, close: () => Promise.resolve() };
+      return {
+        authenticate: passthrough(config.clientTlsSslmode !== 'off'),
+        close: () => Promise.resolve(),
+      };
     case 'scram': {
       const { secret, logger } = place;
       const { authFile } = config;

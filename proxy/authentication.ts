@@ -38,23 +38,29 @@ export const trust: Authenticate = () =>
   Promise.resolve({ credential: undefined, isUnchecked: false });
 
 /** Asks for the password itself, where nobody can listen, and lets the server judge it. */
-export const passthrough: Authenticate = async (client) => {
-  if (!client.isPrivate) {
-    throw new BackgroundError(
-      '28000',
-      'the proxy asks for the password itself, and does not do that over a connection that others can read',
-      { hint: 'Connect with sslmode=require, or better with sslmode=verify-full.' },
-    );
-  }
-  client.socket.write(authenticationRequest(CLEARTEXT_PASSWORD));
-  const body = await readPasswordMessage(client);
-  if (body === undefined) return undefined;
-  if (body.indexOf(0) !== body.length - 1) throw new ProtocolError('invalid password message');
-  if (body.length === 1) throw new BackgroundError('28P01', 'empty password returned by client');
-  // A copy: the body is a part of what was read.
-  const password = new Password(Buffer.from(body.subarray(0, -1)));
-  return { credential: password, isUnchecked: true };
-};
+export function passthrough(offersTls: boolean): Authenticate {
+  return async (client) => {
+    if (!client.isPrivate) {
+      throw new BackgroundError(
+        '28000',
+        'the proxy asks for the password itself, and does not do that over a connection that others can read',
+        {
+          hint: offersTls
+            ? 'Connect with sslmode=require, or better with sslmode=verify-full.'
+            : 'The proxy has no certificate for TLS: see --client-tls-cert-file, or --auth-type scram.',
+        },
+      );
+    }
+    client.socket.write(authenticationRequest(CLEARTEXT_PASSWORD));
+    const body = await readPasswordMessage(client);
+    if (body === undefined) return undefined;
+    if (body.indexOf(0) !== body.length - 1) throw new ProtocolError('invalid password message');
+    if (body.length === 1) throw new BackgroundError('28P01', 'empty password returned by client');
+    // A copy: the body is a part of what was read.
+    const password = new Password(Buffer.from(body.subarray(0, -1)));
+    return { credential: password, isUnchecked: true };
+  };
+}
 
 /** Is the SCRAM server for users whose verifiers or passwords are known. */
 export function scram(users: Users): Authenticate {

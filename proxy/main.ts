@@ -1,5 +1,4 @@
 #!/usr/bin/env node
-import { pino } from 'pino';
 import {
   BackgroundEngine,
   connectToServer,
@@ -11,6 +10,7 @@ import {
   type ServerEndpoint,
 } from '../src/index.ts';
 import { openAuthentication, type Authentication } from './authentication-setup.ts';
+import { isLoopback } from './client-connection.ts';
 import { ClientTls } from './client-tls.ts';
 import {
   commandLine,
@@ -21,6 +21,7 @@ import {
 } from './config.ts';
 import { openEndpoint, type ConnectionString } from './connection-string.ts';
 import { defaultDataDirectory, startEmbeddedServer, type EmbeddedServer } from './embedded.ts';
+import { openLog } from './log.ts';
 import type { Address } from './options.ts';
 import { readRunAsFile } from './run-as-file.ts';
 import {
@@ -50,7 +51,7 @@ try {
 
 async function run(config: ProxyConfig): Promise<void> {
   const { asked, urgent } = listenToStopSignals();
-  const logger = pino({ level: config.logLevel, base: null }, pino.destination(2));
+  const logger = openLog(config.logLevel);
   let embedded: EmbeddedServer | undefined;
   let authentication: Authentication | undefined;
   let proxy: ProxyServer | undefined;
@@ -65,6 +66,7 @@ async function run(config: ProxyConfig): Promise<void> {
     await warnOfReaders([config.authFile, config.runAsFile, config.clientTlsKeyFile], logger);
     const place = { server, serverConnectTimeoutMs, secret, logger };
     authentication = await naming('--auth-file', openAuthentication(config, place));
+    warnOfPlainPasswords(config, logger);
     const runAs =
       config.runAsFile === undefined
         ? defaultEngineSettings.runAs
@@ -120,6 +122,15 @@ async function naming<T>(option: string, opening: Promise<T>): Promise<T> {
   } catch (cause) {
     throw new ConfigError(`${option}: ${(cause as Error).message}`, { cause });
   }
+}
+
+/** Whoever cannot give his password safely is refused one by one: better to say so at once. */
+function warnOfPlainPasswords({ authType, listen, clientTlsSslmode }: ProxyConfig, logger: Logger) {
+  if (authType !== 'passthrough' || clientTlsSslmode !== 'off' || isLoopback(listen.host)) return;
+  logger.warn(
+    { listen: written(listen) },
+    'passwords are asked for in TLS, on Unix sockets and from loopback only, and there is no certificate: see --client-tls-cert-file, or --auth-type scram',
+  );
 }
 
 function upstreamOf({ host, port }: EmbeddedServer): ConnectionString {

@@ -165,7 +165,7 @@ describe('fuzzing', function () {
     before(async () => {
       server = await HostileServer.start();
       const place = { host: '127.0.0.1', port: server.port, name: 'sales' };
-      proxy = await TestProxy.inFrontOf(place, {}, { authenticate: passthrough });
+      proxy = await TestProxy.inFrontOf(place, {}, { authenticate: passthrough(false) });
     });
     after(async () => {
       await proxy.stop();

@@ -33,7 +33,7 @@ describe('a hostile server', () => {
   before(async () => {
     server = await HostileServer.start();
     const place = { host: '127.0.0.1', port: server.port, name: 'sales' };
-    proxy = await TestProxy.inFrontOf(place, {}, { authenticate: passthrough });
+    proxy = await TestProxy.inFrontOf(place, {}, { authenticate: passthrough(false) });
   });
   after(async () => {
     await proxy.stop();
@@ -187,7 +187,7 @@ describe('a hostile server', () => {
     const impatient = await TestProxy.inFrontOf(
       { host: '127.0.0.1', port: server.port, name: 'sales' },
       {},
-      { authenticate: passthrough, clientLoginTimeoutMs: 100 },
+      { authenticate: passthrough(false), clientLoginTimeoutMs: 100 },
     );
     const script = stepByStep(() => Buffer.concat([bytes('R'), int32(2 ** 31 - 1)]));
     try {
@@ -235,7 +235,7 @@ describe('a hostile server', () => {
         { ...endpoint, name: 'sales' },
         {},
         {
-          authenticate: passthrough,
+          authenticate: passthrough(false),
           server: endpoint,
         },
       );
