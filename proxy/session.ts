@@ -79,7 +79,7 @@ export async function serveClient(
     const first = await readFirstPacket(client, services.clientTls);
     if (first?.kind === 'cancel') {
       clock.stop();
-      await forwardCancel(client, first.packet, services);
+      await forwardCancel(first.packet, services);
     } else if (first !== undefined) {
       await serveSession(client, first, services, stream, clock);
     }
@@ -94,16 +94,9 @@ export async function serveClient(
 }
 
 /** The client's socket stays open until the server has closed its own: then the signal was sent. */
-async function forwardCancel(
-  client: ClientConnection,
-  packet: Buffer,
-  services: SessionServices,
-): Promise<void> {
+async function forwardCancel(packet: Buffer, services: SessionServices): Promise<void> {
   if (services.cancels.get(packet.toString('hex', 8))?.()) return;
-  const hasLeft = new AbortController();
-  client.socket.on('close', () => hasLeft.abort());
-  const { server, serverConnectTimeoutMs } = services;
-  await sendCancelRequest(server, packet, serverConnectTimeoutMs, hasLeft.signal);
+  await sendCancelRequest(services.server, packet, services.serverConnectTimeoutMs);
 }
 
 /** Lets a client log in, and relays its session. */
@@ -124,6 +117,7 @@ async function serveSession(
     });
     endLogin = await services.admission.beginLogin(clock.signal);
     clock.reason = patience;
+    if (client.socket.destroyed) return;
     const proof = await services.authenticate(client, user);
     if (proof === undefined || client.socket.destroyed) return;
     const start = {

@@ -71,22 +71,17 @@ export async function sendCancelRequest(
   endpoint: ServerEndpoint,
   request: Buffer,
   timeoutMs: number,
-  signal?: AbortSignal,
 ): Promise<void> {
   const socket = await connectToServer(endpoint, timeoutMs);
   await new Promise<void>((resolve) => {
-    const giveUp = () => socket.destroy();
-    const timer = setTimeout(giveUp, timeoutMs);
+    const timer = setTimeout(() => socket.destroy(), timeoutMs);
     socket.on('close', () => {
       clearTimeout(timer);
-      signal?.removeEventListener('abort', giveUp);
       resolve();
     });
     socket.on('end', () => socket.end());
     socket.on('data', () => {});
     socket.on('error', () => {});
-    signal?.addEventListener('abort', giveUp);
-    if (signal?.aborted) giveUp();
     socket.write(request);
     socket.resume();
   });
