@@ -21,12 +21,17 @@ export interface KnownUser {
 /** A name longer than that the server would cut off: it would be another's. */
 const MAX_NAME_BYTES = 63;
 
+/** As the server makes them. */
+const SALT_BYTES = 16;
+
 /** The users of a list and of a query. Whoever asks cannot tell a user that is missing from a wrong password. */
 export class Users {
   readonly #file: WatchedFiles<AuthFile> | undefined;
   readonly #query: AuthQuery | undefined;
   readonly #secret: Buffer;
   readonly #logger: Logger;
+  /** What the query gave last, for salt and iterations like it. */
+  #lastFound: ScramVerifier | undefined;
 
   /** @param secret makes the salts of missing users: the same at each try, and with each proxy of a server */
   constructor(
@@ -43,7 +48,7 @@ export class Users {
 
   /** @throws BackgroundError when the query fails, for whoever asks */
   async find(user: string): Promise<KnownUser> {
-    return (await this.#known(user)) ?? this.#mock(user);
+    return (await this.#known(user)) ?? (await this.#mock(user));
   }
 
   async #known(user: string): Promise<KnownUser | undefined> {
@@ -54,7 +59,10 @@ export class Users {
     const secret = await this.#query?.secretOf(user);
     if (secret === undefined) return undefined;
     const verifier = parseVerifier(secret);
-    if (verifier !== undefined) return { verifier, password: undefined, isMock: false };
+    if (verifier !== undefined) {
+      this.#lastFound = verifier;
+      return { verifier, password: undefined, isMock: false };
+    }
     this.#logger.warn(
       { user },
       'auth_query gave a secret that is no SCRAM-SHA-256 verifier: the user is not let in',
@@ -62,12 +70,15 @@ export class Users {
     return undefined;
   }
 
-  #mock(user: string): KnownUser {
-    const salt = createHmac('sha256', this.#secret).update(`pgbg mock salt\0${user}`).digest();
+  /** A verifier that looks like those of others. */
+  async #mock(user: string): Promise<KnownUser> {
+    const [listed] = (await this.#file?.current())?.values() ?? [];
+    const like = listed?.verifier ?? this.#lastFound;
+    const salt = createHmac('sha512', this.#secret).update(`pgbg mock salt\0${user}`).digest();
     return {
       verifier: {
-        salt: salt.subarray(0, 16),
-        iterations: DEFAULT_ITERATIONS,
+        salt: salt.subarray(0, Math.min(like?.salt.length ?? SALT_BYTES, salt.length)),
+        iterations: like?.iterations ?? DEFAULT_ITERATIONS,
         storedKey: randomBytes(32),
         serverKey: randomBytes(32),
       },
