@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto';
 import { expect } from 'chai';
 import type pg from 'pg';
 import { eventually } from './eventually.ts';
-import { Gate, WAIT_AT_GATE } from './gate.ts';
 import type { TestClient, TestProxy } from './proxy.ts';
 
 /**
@@ -108,12 +107,15 @@ export async function makeUp(client: TestClient, payload: string): Promise<Reque
   };
 }
 
-/** A block that raises callback notices, one after the other, and then waits at the gate. */
+/** Held while a statement that raised a request must not end. */
+const HOLD_KEY = 4713;
+
+/** A block that raises callback notices, one after the other, and then waits while play() holds it. */
 export function raising(texts: readonly string[]): string {
   const raises = texts.map(
     (text) => `RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = $text$${text}$text$;`,
   );
-  return `DO $attack$ BEGIN ${raises.join('\n')} ${WAIT_AT_GATE.replace('SELECT', 'PERFORM')}; END $attack$`;
+  return `DO $attack$ BEGIN ${raises.join('\n')} PERFORM pg_advisory_xact_lock_shared(${HOLD_KEY}); END $attack$`;
 }
 
 /** What the proxy has done with a request that was raised by hand. */
@@ -143,8 +145,7 @@ export async function playText(
   nonce = 'no nonce',
 ): Promise<Outcome> {
   const observer = await proxy.database.direct();
-  const gate = new Gate(observer);
-  await gate.close();
+  await observer.query('SELECT pg_advisory_lock($1)', [HOLD_KEY]);
   const before = proxy.log.length;
   let isAnswered = false;
   const statement = client.query(raising([text]));
@@ -154,7 +155,7 @@ export async function playText(
       expect(isAnswered || proxy.log.length > before, 'the proxy has decided').to.equal(true);
     });
   } finally {
-    await gate.open();
+    await observer.query('SELECT pg_advisory_unlock($1)', [HOLD_KEY]);
   }
   await statement;
   return { logged: proxy.log.slice(before), isAnswered };
