@@ -81,7 +81,7 @@ describe("another's worker", () => {
 
   for (const user of ['foreign_thief', 'foreign_victim', 'postgres']) {
     describe(`in a session of ${user}`, () => {
-      it('is not known by pid and cookie, whatever is called', async () => {
+      it(`is not known by pid and cookie, whatever is called, for ${user}`, async () => {
         const thief = await proxy.connect({ user });
         for (const call of calls) {
           const values = call.includes('$2') ? [...handle] : [handle[0]];
@@ -90,7 +90,7 @@ describe("another's worker", () => {
         await expectUnharmed();
       });
 
-      it('is not known by pid and cookie, whatever is asked of the proxy', async () => {
+      it(`is not known by pid and cookie, whatever is asked of the proxy, for ${user}`, async () => {
         const thief = await proxy.connect({ user });
         const [pid, cookie] = handle;
         for (const [verb, more] of requests) {
@@ -102,7 +102,7 @@ describe("another's worker", () => {
         await expectUnharmed();
       });
 
-      it('is neither listed nor counted, and tells no progress', async () => {
+      it(`is neither listed nor counted, and tells no progress, for ${user}`, async () => {
         const thief = await proxy.connect({ user });
         expect(
           await thief.rows(`SELECT * FROM pg_background_list_v2() AS (${LIST_COLUMNS})`),
