@@ -51,7 +51,7 @@ export async function relaySession(
       cancelKey = key.toString('hex');
       services.cancels.set(cancelKey, () => streams.repeater.cancel());
     },
-    onAltered: () => services.engine.doubtDefaults(),
+    onAltered: () => services.engine.doubt(),
     toServer: (bytes) => void login?.server.write(bytes),
     toClient: (bytes) => void client.write(bytes),
     replayClient: (chunks) => {

@@ -29,8 +29,9 @@ CREATE UNLOGGED TABLE pgbackground.transfer (
   PRIMARY KEY (transfer_key, chunk, col)
 );
 ALTER TABLE pgbackground.transfer ALTER COLUMN vals SET STORAGE EXTERNAL;
+ALTER TABLE pgbackground.transfer ENABLE ROW LEVEL SECURITY;
 COMMENT ON TABLE pgbackground.transfer IS
-  'Results on their way from the proxy into a session. Empty but for the moment of the transfer.';
+  'Results on their way from the proxy into a session. Empty but for the moment of the transfer. Row level security without a policy hides it from everybody but its owner.';
 
 CREATE FUNCTION pgbackground.transfer_put(transfer_key pg_catalog.uuid, chunk integer, col integer, vals pg_catalog.text[], writer_lock bigint)
 RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
@@ -237,6 +238,9 @@ BEGIN
     payload := pg_catalog.concat('I ', grant_token, ' ', payload);
   END IF;
   RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = payload;
+  -- A log may have both the request and the answer: this half of the seed stands in neither.
+  seed := pg_catalog.sha256(seed OPERATOR(pg_catalog.||)
+    COALESCE(pg_catalog.current_setting('pgbg_proxy.seal', true), '')::pg_catalog.bytea);
   LOOP
     pieces := ARRAY[]::pg_catalog.bytea[];
     LOOP

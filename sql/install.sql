@@ -9,6 +9,7 @@ DECLARE
   role_name   pg_catalog.text;
   privilege   pg_catalog.text;
   material    pg_catalog.json;
+  plan_mode   pg_catalog.text;
 BEGIN
   RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('B ', grant_token);
   IF EXISTS (SELECT FROM pg_catalog.pg_available_extensions() AS e WHERE e.name OPERATOR(pg_catalog.=) 'pg_background') THEN
@@ -58,10 +59,14 @@ BEGIN
     END LOOP;
   END LOOP;
   material := pgbackground.call('key', '{}', grant_token);
+  -- A generic plan has no constants: plans may be logged.
+  plan_mode := pg_catalog.current_setting('plan_cache_mode');
+  PERFORM pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true);
   INSERT INTO pgbackground.installation (key_id, inner_key, outer_key)
   VALUES ((material OPERATOR(pg_catalog.->>) 'keyId')::pg_catalog.uuid,
           pg_catalog.decode(material OPERATOR(pg_catalog.->>) 'innerKey', 'hex'),
           pg_catalog.decode(material OPERATOR(pg_catalog.->>) 'outerKey', 'hex'));
+  PERFORM pg_catalog.set_config('plan_cache_mode', plan_mode, true);
   @store_key@
   PERFORM pg_catalog.set_config('search_path', path, true);
   RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('T ', grant_token, ' CREATE EXTENSION');

@@ -9,8 +9,8 @@ import {
 import type { AdvisoryLock, ControlLink } from './control-link.ts';
 import { Conversation } from './conversation.ts';
 import { raisableFields, reportFieldsOf, type ReportFields } from './errors.ts';
-import type { Login } from './login.ts';
-import { RequestVerifier, Unverified } from './request-verifier.ts';
+import type { Login, SessionMarks } from './login.ts';
+import { RequestVerifier, Unverified, WrongSignature } from './request-verifier.ts';
 import type { SpoolBudget } from './row-spool.ts';
 import { SessionCalls, WorkerFailure, type OfferedResult, type Reply } from './session-calls.ts';
 import type { EngineSettings } from './settings.ts';
@@ -64,6 +64,7 @@ export class BackgroundSession {
   readonly #logins: SessionLogins;
   readonly #settings: EngineSettings;
   readonly #events: SessionEvents;
+  readonly #seal: string;
   readonly #verifier: RequestVerifier;
   readonly #calls: SessionCalls;
   #pid = 0;
@@ -81,7 +82,7 @@ export class BackgroundSession {
     settings: EngineSettings,
     budget: SpoolBudget,
     waits: WaitGraph,
-    token: string,
+    marks: SessionMarks,
     events: SessionEvents,
     onWorker: (worker: Worker) => void,
   ) {
@@ -89,7 +90,8 @@ export class BackgroundSession {
     this.#logins = logins;
     this.#settings = settings;
     this.#events = events;
-    this.#verifier = new RequestVerifier(settings.secret, token);
+    this.#seal = marks.seal;
+    this.#verifier = new RequestVerifier(settings.secret, marks.token, settings.requestLifetimeMs);
     this.#calls = new SessionCalls(logins, budget, waits, onWorker);
   }
 
@@ -196,7 +198,7 @@ export class BackgroundSession {
   #begin(message: CallMessage, replyTo: ReplyAddress): void {
     this.#endCall();
     const call: Call = {
-      conversation: new Conversation(replyTo),
+      conversation: new Conversation(replyTo, this.#seal),
       message,
       offered: undefined,
       awaited: undefined,
@@ -376,6 +378,7 @@ export class BackgroundSession {
         raises: { error: fields, pid, notices, consume },
       };
     }
+    if (error instanceof WrongSignature) this.#drop('a request with a wrong signature');
     const fields = reportFieldsOf(error);
     if (fields.code === 'XX000') this.#settings.logger.error({ err: error }, 'a call failed');
     return { reply: { error: fields }, raises: { error: fields } };

@@ -131,7 +131,7 @@ export function openPayload(payload: string): Payload | undefined {
   let json: unknown;
   try {
     // Byte by byte: every server encoding is ASCII below 128, so JSON's own characters are safe.
-    json = JSON.parse(Buffer.from(payload, 'base64').toString('latin1'));
+    json = JSON.parse(Buffer.from(payload, 'base64').toString('latin1'), refuseOtherThanBytes);
   } catch {
     return undefined;
   }
@@ -139,6 +139,19 @@ export function openPayload(payload: string): Payload | undefined {
   const { verb, arguments: args } = json as Record<string, unknown>;
   if (typeof verb !== 'string' || typeof args !== 'object' || args === null) return undefined;
   return { verb, arguments: args as Arguments };
+}
+
+/**
+ * Whoever signs by hand may write characters that are no bytes, as escapes: cut to a byte on their way
+ * to the server, they would become quotes that nobody has looked for.
+ */
+function refuseOtherThanBytes(name: string, value: unknown): unknown {
+  if (!isBytes(name) || (typeof value === 'string' && !isBytes(value))) throw new SyntaxError();
+  return value;
+}
+
+function isBytes(text: string): boolean {
+  return !/[^\x01-\xff]/.test(text);
 }
 
 /** The place of a verb's letter among the privileges; -1 for what is no function of the API. */

@@ -10,10 +10,14 @@ import type { DatabaseIdentity } from './signing-key.ts';
 /** What the control link says to DBAs who look at pg_stat_activity. */
 const CONTROL_LINK_NAME = 'pg-background-proxy control';
 
+/** Microseconds since 1970, as signatures have them. */
+const SERVER_CLOCK =
+  'pg_catalog.floor(EXTRACT(epoch FROM pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000000)';
+
 const DESCRIBE = `SELECT (SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c), d.oid,
   pg_catalog.current_setting('track_activities'),
   (SELECT s.setting FROM pg_catalog.pg_settings AS s WHERE s.name OPERATOR(pg_catalog.=) 'track_activity_query_size'),
-  pg_catalog.getdatabaseencoding()
+  pg_catalog.getdatabaseencoding(), ${SERVER_CLOCK}
   FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()`;
 
 const READ_INSTALLATION = `SELECT
@@ -23,7 +27,8 @@ const READ_INSTALLATION = `SELECT
     WHERE me.rolname OPERATOR(pg_catalog.=) CURRENT_USER AND me.rolsuper AND NOT owner.rolsuper
       AND (owner.oid OPERATOR(pg_catalog.=) n.nspowner
            OR EXISTS (SELECT FROM pg_catalog.pg_class AS c
-                       WHERE c.relnamespace OPERATOR(pg_catalog.=) n.oid AND c.relowner OPERATOR(pg_catalog.=) owner.oid)))
+                       WHERE c.relnamespace OPERATOR(pg_catalog.=) n.oid AND c.relowner OPERATOR(pg_catalog.=) owner.oid))),
+  ${SERVER_CLOCK}
   FROM pg_catalog.pg_namespace AS n WHERE n.nspname OPERATOR(pg_catalog.=) 'pgbackground'`;
 
 /** What is committed of the extension in this database. */
@@ -45,7 +50,7 @@ const SHOW_MS = 100;
 /** How often the installation is read at most: requests with foreign keys cost no more than that. */
 const READ_INTERVAL_MS = 100;
 
-/** What was read longer ago is read again, behind the calls that go on with it. */
+/** What was read longer ago is read again: another proxy may have changed it. */
 const MAX_AGE_MS = 5_000;
 
 /** How often, and how long, a backend is given time to begin with what it was sent. */
@@ -91,13 +96,18 @@ export class ControlLink {
   #installation: Installation | undefined;
   #nextReading: Promise<Installation | undefined> | undefined;
   #lastReadAt = 0;
+  /** Whether somebody may have changed the installation since it was read. */
+  #isDoubted = false;
+  /** How far the server's clock is ahead of ours, which never jumps, in milliseconds. */
+  #clockLead = 0;
 
   private constructor(
     connection: BackendConnection,
     trustedOwners: readonly string[],
     description: readonly (string | null)[],
   ) {
-    const [systemIdentifier, databaseOid, trackActivities, querySize, encoding] = description;
+    const [systemIdentifier, databaseOid, trackActivities, querySize, encoding, clock] =
+      description;
     this.#connection = connection;
     this.#trustedOwners = new Set(trustedOwners.map(toDatabaseText));
     this.identity = {
@@ -105,6 +115,7 @@ export class ControlLink {
       databaseOid: Number(databaseOid),
     };
     this.encoding = encoding ?? 'UTF8';
+    this.#setClock(clock);
     this.#wideBytes = trackActivities === 'on' ? wideBytes(Number(querySize)) : 0;
   }
 
@@ -144,11 +155,20 @@ export class ControlLink {
     return isWide && this.#wideBytes > 0 ? this.#wideBytes : NARROW_BYTES;
   }
 
-  /** What is installed, as it was last read. */
-  get installation(): Installation | undefined {
-    // Owners may change without the key.
-    if (Date.now() - this.#lastReadAt > MAX_AGE_MS) this.readInstallation().catch(() => {});
-    return this.#installation;
+  /** What is installed, as it was read since anybody here has changed it, and not long ago. */
+  async currentInstallation(): Promise<Installation | undefined> {
+    const isFresh = !this.#isDoubted && Date.now() - this.#lastReadAt <= MAX_AGE_MS;
+    return isFresh ? this.#installation : this.readInstallation();
+  }
+
+  /** Somebody may just have changed what is installed. */
+  doubt(): void {
+    this.#isDoubted = true;
+  }
+
+  /** How long ago that was, in milliseconds, by the server's own clock. */
+  ageOf(serverMicroseconds: number): number {
+    return performance.now() + this.#clockLead - serverMicroseconds / 1_000;
   }
 
   /**
@@ -166,7 +186,7 @@ export class ControlLink {
 
   /** @throws BackgroundError 42501 where somebody who is not trusted could sign as our role, a superuser */
   checkOwner(): void {
-    if (this.installation?.isTrusted !== false) return;
+    if (this.#installation?.isTrusted !== false) return;
     throw new BackgroundError(
       '42501',
       'pg_background is not trusted for superusers in this database',
@@ -278,13 +298,20 @@ export class ControlLink {
 
   async #askInstallation(): Promise<Installation | undefined> {
     this.#lastReadAt = Date.now();
+    this.#isDoubted = false;
     const [row] = await this.#ask(READ_INSTALLATION);
+    this.#setClock(row?.[3]);
     this.#installation = row && {
       keyId: row[0] ?? undefined,
       isOurs: row[1] === 't',
       isTrusted: ownersIn(row[2] ?? null).every((owner) => this.#trustedOwners.has(owner)),
     };
     return this.#installation;
+  }
+
+  #setClock(serverMicroseconds: string | null | undefined): void {
+    if (typeof serverMicroseconds === 'string')
+      this.#clockLead = Number(serverMicroseconds) / 1_000 - performance.now();
   }
 
   /** An answer of the server, which has so long for it. */

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { BackgroundError } from './errors.ts';
 import { NARROW_BYTES, sealPacket, type ReplyAddress } from './callback.ts';
 
@@ -29,9 +30,10 @@ export class Conversation {
   #wasAwake = false;
   readonly #abandonment = new AbortController();
 
-  constructor({ nonce, seed, isWide }: ReplyAddress) {
+  /** @param seal the session's: the half of the seed that does not stand in the request */
+  constructor({ nonce, seed, isWide }: ReplyAddress, seal: string) {
     this.#nonce = nonce;
-    this.#seed = seed;
+    this.#seed = createHash('sha256').update(seed).update(seal, 'latin1').digest();
     this.#wide = isWide;
   }
 

@@ -3,7 +3,7 @@ import { BackgroundSession } from './background-session.ts';
 import { CALLBACK_SQLSTATE } from './callback.ts';
 import type { Credential } from './credential.ts';
 import { toDatabaseText, type DatabaseText } from './errors.ts';
-import { Login, type CallbackHook } from './login.ts';
+import { Login, type CallbackHook, type SessionMarks } from './login.ts';
 import { RaisedReports } from './report-cleaner.ts';
 import { SpoolBudget } from './row-spool.ts';
 import { customSettingsOf, MisplacedDefaults, namesGivenIn } from './session-defaults.ts';
@@ -68,8 +68,8 @@ export class BackgroundEngine {
     const database = client.get('database') || role;
     const key = `${role}\0${database}`;
     const { login, release } = this.#hold(key, role, database);
-    const token = randomUUID();
-    const session = this.#newSession(login, token, events);
+    const [token, seal] = [randomUUID(), randomUUID()];
+    const session = this.#newSession(login, { token, seal }, events);
     const given = namesGivenIn(client);
     const custom = new Set([...customSettingsOf(client), ...this.#settings.customSettings]);
     let closing: Promise<void> | undefined;
@@ -77,6 +77,7 @@ export class BackgroundEngine {
       session,
       parameters: [
         ['pgbg_proxy.session', token],
+        ['pgbg_proxy.seal', seal],
         ...(custom.size > 0
           ? [['pgbg_proxy.custom_settings', [...custom].join(',')] as const]
           : []),
@@ -96,9 +97,10 @@ export class BackgroundEngine {
     };
   }
 
-  /** A session may have changed what roles and databases set: see ALTER ROLE. */
-  doubtDefaults(): void {
+  /** A session may have changed what roles and databases set, see ALTER ROLE, or what is installed. */
+  doubt(): void {
     this.#misplaced.doubt();
+    for (const { login } of this.#logins.values()) login.doubt();
   }
 
   /** How many workers run their SQL right now. */
@@ -161,14 +163,14 @@ export class BackgroundEngine {
     return login;
   }
 
-  #newSession(login: Login, token: string, events: SessionEvents): BackgroundSession {
+  #newSession(login: Login, marks: SessionMarks, events: SessionEvents): BackgroundSession {
     const { database } = login.target;
     return new BackgroundSession(
       new SessionLogins(login, (role) => this.#holdRunAs(database, role)),
       this.#settings,
       this.#budget,
       this.#waits,
-      token,
+      marks,
       events,
       (worker) => this.#follow(worker),
     );
@@ -181,7 +183,7 @@ export class BackgroundEngine {
 
   /** A worker's connection is itself a session: its SQL may launch workers, and it reports progress. */
   #workerHook(login: Login): CallbackHook {
-    const token = `worker:${randomUUID()}`;
+    const marks = { token: `worker:${randomUUID()}`, seal: randomUUID() };
     const raised = new RaisedReports();
     const events: SessionEvents = {
       replacementBegan: () => {},
@@ -192,9 +194,9 @@ export class BackgroundEngine {
       canRepeat: () => false,
       repeat: () => {},
     };
-    const session = this.#newSession(login, token, events);
+    const session = this.#newSession(login, marks, events);
     return {
-      token,
+      marks,
       attach: (connection) => {
         session.pid = connection.pid;
         session.ownWorker = () =>

@@ -19,12 +19,30 @@ export interface PooledConnection {
   readonly openedAt: number;
   /** Whether it has waited in the pool, where it may have died. */
   wasIdle: boolean;
+  /** Whose SQL has run on it: it serves nobody else any more. Undefined while none has. */
+  owner: PoolOwner | undefined;
   readonly hook: CallbackHook;
 }
 
-/** The session that a worker's connection is itself: its token, and its beginning and end. */
-export interface CallbackHook {
+/**
+ * A session as the pool knows it. What its SQL leaves in a connection, a function may have hidden from
+ * us, and DISCARD ALL does not remove: no other session gets that connection.
+ */
+export interface PoolOwner {
+  readonly isClosed: boolean;
+}
+
+/** Random texts that a session's backend knows from its startup packet. */
+export interface SessionMarks {
+  /** Stands in each request: it is this session's. */
   readonly token: string;
+  /** Stands in none: who sees requests and answers, in a log for one, cannot open them. */
+  readonly seal: string;
+}
+
+/** The session that a worker's connection is itself: its marks, and its beginning and end. */
+export interface CallbackHook {
+  readonly marks: SessionMarks;
   /** Listens to the connection's notices. */
   attach(connection: BackendConnection): void;
   /** Forgets what one job has left. */
@@ -61,6 +79,11 @@ export class Login {
     this.#credential = credential;
   }
 
+  /** What is installed may have been changed. */
+  doubt(): void {
+    void this.#link?.then((link) => link.doubt()).catch(() => {});
+  }
+
   /** The control link, opened on first use and again when it was lost. */
   controlLink(): Promise<ControlLink> {
     if (this.#isClosed && this.#borrowed === 0) {
@@ -83,14 +106,21 @@ export class Login {
     return this.#link;
   }
 
-  /** A connection fresh as after its login; the caller gives it back or retires it. */
-  async borrow(isUsable: (pid: number) => boolean = () => true): Promise<PooledConnection> {
+  /** A connection that no other session has used; the caller gives it back or retires it. */
+  async borrow(
+    owner: PoolOwner,
+    isUsable: (pid: number) => boolean = () => true,
+  ): Promise<PooledConnection> {
     this.#borrowed++;
     try {
       const now = Date.now();
-      for (const pooled of [...this.#idle]) {
+      // Its own first: those that nobody has used are for whoever has none.
+      const own = this.#idle.filter((pooled) => pooled.owner === owner);
+      const unused = this.#idle.filter((pooled) => pooled.owner === undefined);
+      for (const pooled of [...own, ...unused]) {
         if (!isUsable(pooled.connection.pid)) continue;
         this.#idle.splice(this.#idle.indexOf(pooled), 1);
+        pooled.owner = owner;
         if (pooled.connection.isClosed) continue;
         if (now - pooled.openedAt > this.#settings.serverLifetimeMs) {
           void pooled.connection.close();
@@ -102,6 +132,7 @@ export class Login {
       for (;;) {
         const opened = await this.#open();
         if (isUsable(opened.connection.pid)) {
+          opened.owner = owner;
           this.#keepWarm();
           return opened;
         }
@@ -128,12 +159,15 @@ export class Login {
     await this.#closeUnusedLink();
   }
 
+  /** Closes what a session that ends has used. */
+  async forget(owner: PoolOwner): Promise<void> {
+    const used = this.#idle.filter((pooled) => pooled.owner === owner);
+    this.#idle = this.#idle.filter((pooled) => pooled.owner !== owner);
+    await Promise.all(used.map(({ connection }) => connection.close()));
+  }
+
   async #takeBack(pooled: PooledConnection): Promise<void> {
-    if (
-      this.#isClosed ||
-      pooled.connection.isClosed ||
-      this.#idle.length >= this.#settings.maxIdleConnections
-    ) {
+    if (!this.#hasRoomFor(pooled)) {
       await pooled.connection.close();
       return;
     }
@@ -149,11 +183,17 @@ export class Login {
       return;
     }
     // Others may have come back meanwhile.
-    if (this.#isClosed || this.#idle.length >= this.#settings.maxIdleConnections) {
-      await pooled.connection.close();
-    } else {
-      this.#pool(pooled);
-    }
+    if (this.#hasRoomFor(pooled)) this.#pool(pooled);
+    else await pooled.connection.close();
+  }
+
+  #hasRoomFor({ connection, owner }: PooledConnection): boolean {
+    return (
+      !this.#isClosed &&
+      !connection.isClosed &&
+      owner?.isClosed !== true &&
+      this.#idle.length < this.#settings.maxIdleConnections
+    );
   }
 
   #pool(pooled: PooledConnection): void {
@@ -186,9 +226,11 @@ export class Login {
     this.#credential = undefined;
   }
 
-  /** One connection ready ahead of demand, from the first use on. */
+  /** One connection ready ahead of demand that nobody has used, from the first use on. */
   #keepWarm(): void {
-    if (this.#idle.length > 0 || this.#warming !== undefined || this.#isClosed) return;
+    if (this.#warming !== undefined || this.#isClosed) return;
+    if (this.#idle.length >= this.#settings.maxIdleConnections) return;
+    if (this.#idle.some(({ owner }) => owner === undefined)) return;
     this.#warming = this.#open()
       .then(async (pooled) => {
         if (this.#isClosed) await pooled.connection.close();
@@ -211,7 +253,8 @@ export class Login {
       this.#credential,
       {
         application_name: 'pg-background-proxy worker',
-        'pgbg_proxy.session': hook.token,
+        'pgbg_proxy.session': hook.marks.token,
+        'pgbg_proxy.seal': hook.marks.seal,
         // Whatever the role has set: the pool knows itself how long a connection may wait.
         [IDLE_SESSION_TIMEOUT]: '0',
         ...Object.fromEntries(sessionDefaults),
@@ -224,7 +267,14 @@ export class Login {
     try {
       hook.attach(connection);
       const baseline = await readBaseline(connection);
-      return { connection, baseline, openedAt: Date.now(), wasIdle: false, hook };
+      return {
+        connection,
+        baseline,
+        openedAt: Date.now(),
+        wasIdle: false,
+        owner: undefined,
+        hook,
+      };
     } catch (error) {
       await connection.close();
       throw error;

@@ -14,6 +14,18 @@ import {
 /** A request that is not what it says, or of somebody who may not: it gets no answer. */
 export class Unverified extends Error {}
 
+/**
+ * A request of which only the signature is wrong: by a forger, or in a clone, in a restored dump or by
+ * a proxy with another secret, which its user can mend.
+ */
+export class WrongSignature extends BackgroundError {
+  constructor() {
+    super('55000', 'pg_background was installed for another database or proxy', {
+      hint: 'Run ALTER EXTENSION pg_background UPDATE to renew its key; all proxies of a server need the same secret.',
+    });
+  }
+}
+
 /** A request as it came, before anything of it is believed. */
 export interface SignedRequest {
   readonly context: SignedContext;
@@ -25,15 +37,18 @@ export interface SignedRequest {
 export class RequestVerifier {
   readonly #secret: Buffer;
   readonly #token: string;
+  readonly #lifetimeMs: number;
   /** Tokens of the statements that were replaced in this session. */
   readonly #grantTokens = new Set<string>();
   /** Keys that blocks of this session were given, and the key that was in force then. */
   readonly #issuedKeys = new Map<string, string | undefined>();
   #lastNumber = 0;
 
-  constructor(secret: Buffer, token: string) {
+  /** @param lifetimeMs how long after its signature a request is worth something */
+  constructor(secret: Buffer, token: string, lifetimeMs: number) {
     this.#secret = secret;
     this.#token = token;
+    this.#lifetimeMs = lifetimeMs;
   }
 
   /** A token for a statement that is put in the place of CREATE, ALTER or DROP EXTENSION in this session. */
@@ -74,7 +89,7 @@ export class RequestVerifier {
   ): Promise<void> {
     if (token !== this.#token) throw new Unverified('a request of another session');
     if (pid !== ownPid) throw new Unverified('a request of another backend');
-    if (keyId === link.installation?.keyId) return;
+    if (keyId === (await link.currentInstallation())?.keyId) return;
     const installed = (await link.readInstallation())?.keyId;
     // The committed key counts, or one that this session is installing, until another is committed.
     if (keyId === installed) return;
@@ -90,15 +105,11 @@ export class RequestVerifier {
   verify({ context, signed, mac }: SignedRequest, link: ControlLink): void {
     const key = signingKey(this.#secret, context.keyId, link.identity);
     if (!isSignedWith(key, context.text, signed, mac)) {
-      // A clone, a restored dump, or a proxy with another secret.
-      throw new BackgroundError(
-        '55000',
-        'pg_background was installed for another database or proxy',
-        {
-          hint: 'Run ALTER EXTENSION pg_background UPDATE to renew its key; all proxies of a server need the same secret.',
-        },
-      );
+      throw new WrongSignature();
     }
+    // Privileges are as they were when it was signed.
+    if (link.ageOf(context.number) > this.#lifetimeMs)
+      throw new Unverified('a request that was signed too long ago');
     if (!(context.number > this.#lastNumber)) {
       throw new Unverified('a request that is not newer than the last');
     }

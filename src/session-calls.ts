@@ -5,7 +5,7 @@ import type { Arguments, SignedContext } from './callback.ts';
 import { arrayLiteral } from './column-chunks.ts';
 import type { ControlLink } from './control-link.ts';
 import { BackgroundError, reportFieldsOf, toDatabaseText, type ReportFields } from './errors.ts';
-import type { Login } from './login.ts';
+import type { Login, PoolOwner } from './login.ts';
 import { notAttached, Registry } from './registry.ts';
 import type { SessionLogins } from './session-logins.ts';
 import type { SpoolBudget } from './row-spool.ts';
@@ -75,7 +75,7 @@ const NO_ROWS_REFUSAL =
   'remote query did not return a result set, but result rowtype is not a single text column';
 
 /** One method for each function of the API, for the workers of one session. */
-export class SessionCalls {
+export class SessionCalls implements PoolOwner {
   readonly #logins: SessionLogins;
   readonly #budget: SpoolBudget;
   readonly #waits: WaitGraph;
@@ -147,6 +147,11 @@ export class SessionCalls {
     this.#isClosed = true;
     await this.#registry.dropAll();
     await Promise.all(this.#preparing);
+    await this.#logins.forget(this);
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
   }
 
   async #launch(verb: Verb, args: Arguments, { context }: Caller): Promise<Reply> {
@@ -174,7 +179,7 @@ export class SessionCalls {
       },
       this.#budget,
     );
-    await worker.start((pid) => this.#registry.isFreePid(pid)).catch(refuseForConnections);
+    await worker.start(this, (pid) => this.#registry.isFreePid(pid)).catch(refuseForConnections);
     this.#onLaunched(worker);
     // The client may have gone while the worker was started: it goes on, as those before it.
     if (this.#isClosed) await worker.abandon();
@@ -277,7 +282,13 @@ export class SessionCalls {
     return this.#offer(
       worker,
       caller,
-      prepareRows(this.#logins.own, rows, columns.length, canUseTable, caller.abandoned),
+      prepareRows(
+        { login: this.#logins.own, owner: this },
+        rows,
+        columns.length,
+        canUseTable,
+        caller.abandoned,
+      ),
     );
   }
 

@@ -1,5 +1,5 @@
 import type { DatabaseText } from './errors.ts';
-import type { Login } from './login.ts';
+import type { Login, PoolOwner } from './login.ts';
 
 /** A login that is somebody's for a while. */
 export interface HeldLogin {
@@ -25,6 +25,12 @@ export class SessionLogins {
     const held = this.#held.get(role) ?? this.#hold(role);
     if (held !== undefined) this.#held.set(role, held);
     return held?.login;
+  }
+
+  /** Closes the connections that the session's SQL has run on. */
+  async forget(owner: PoolOwner): Promise<void> {
+    const logins = [this.own, ...[...this.#held.values()].map(({ login }) => login)];
+    await Promise.all(logins.map((login) => login.forget(owner)));
   }
 
   /** Gives up what was held for the session; its own login is not among that. */

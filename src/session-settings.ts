@@ -89,7 +89,7 @@ function setConfig([name, value]: readonly [string, DatabaseText]): string {
   return `pg_catalog.set_config(${literal(name)}, ${literal(value)}, false)`;
 }
 
-/** A literal that means the same whatever standard_conforming_strings is. */
+/** A literal that means the same whatever standard_conforming_strings and backslash_quote are. */
 function literal(text: DatabaseText): string {
-  return `E'${text.replace(/[\\']/g, '\\$&')}'`;
+  return `E'${text.replace(/[\\']/g, '$&$&')}'`;
 }

@@ -29,6 +29,8 @@ export interface EngineSettings {
   readonly runAs: (database: string, role: DatabaseText) => Credential | undefined;
   /** Roles that are no superusers, whose extension sessions of superusers honour all the same. */
   readonly trustedOwners: readonly string[];
+  /** How long after its signature a request is honoured: so long may privileges outlive a REVOKE. */
+  readonly requestLifetimeMs: number;
   /** How long a shutdown waits for workers that still run. */
   readonly shutdownTimeoutMs: number;
 }
@@ -42,5 +44,6 @@ export const defaultEngineSettings = {
   customSettings: [],
   runAs: () => undefined,
   trustedOwners: [],
+  requestLifetimeMs: 60_000,
   shutdownTimeoutMs: 60_000,
 } as const satisfies Partial<EngineSettings>;

@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { binaryColumns, literalColumns } from './column-chunks.ts';
 import { BackgroundError, ServerError } from './errors.ts';
-import type { Login, PooledConnection } from './login.ts';
+import type { Login, PooledConnection, PoolOwner } from './login.ts';
 import type { RowSpool } from './row-spool.ts';
 
 /** Rows that travel in packets may hold this much; more needs the table. */
@@ -31,18 +31,24 @@ export async function prepareDirectRows(
   return tellRows(rows, columnCount);
 }
 
+/** Where the connection comes from that writes a transfer. */
+export interface ConnectionSource {
+  readonly login: Login;
+  readonly owner: PoolOwner;
+}
+
 /**
  * Rows of any size: in the table where the asking session can see it, else in packets.
  * @throws BackgroundError 54000 where only packets can carry them and they are too many
  */
 export async function prepareRows(
-  login: Login,
+  from: ConnectionSource,
   rows: RowSpool,
   columnCount: number,
   canUseTable: boolean,
   abandoned: AbortSignal,
 ): Promise<PreparedRows> {
-  const stored = canUseTable ? await storeRows(login, rows, columnCount, abandoned) : undefined;
+  const stored = canUseTable ? await storeRows(from, rows, columnCount, abandoned) : undefined;
   if (stored !== undefined) return stored;
   if (rows.bytes > MAX_PACKET_BYTES) {
     throw new BackgroundError('54000', 'result is too large to be read here', {
@@ -78,12 +84,12 @@ const NO_TRANSACTION_TIMEOUT = `SELECT pg_catalog.set_config(s.name, '0', false)
 
 /** Stores rows under a key of their own; undefined when the login's role cannot. */
 async function storeRows(
-  login: Login,
+  { login, owner }: ConnectionSource,
   rows: RowSpool,
   columnCount: number,
   abandoned: AbortSignal,
 ): Promise<PreparedRows | undefined> {
-  const pooled = await login.borrow();
+  const pooled = await login.borrow(owner);
   const { connection } = pooled;
   const key = randomUUID();
   // Held as long as this connection lives: rows whose writer's lock is free are garbage.

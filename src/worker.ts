@@ -6,7 +6,7 @@ import {
   type DatabaseText,
   type ReportFields,
 } from './errors.ts';
-import type { Login, PooledConnection } from './login.ts';
+import type { Login, PooledConnection, PoolOwner } from './login.ts';
 import type { SpoolBudget } from './row-spool.ts';
 import { sessionDefaults } from './session-defaults.ts';
 import {
@@ -123,11 +123,11 @@ export class Worker {
    * Settles when the SQL was sent, without waiting for what comes of it: errors of the SQL are for
    * result. @throws the reason for which no worker could be started
    */
-  async start(isFreePid: (pid: number) => boolean): Promise<void> {
+  async start(owner: PoolOwner, isFreePid: (pid: number) => boolean): Promise<void> {
     const { sql, settings, role, timeoutMs } = this.order;
     let pooled: PooledConnection;
     for (;;) {
-      pooled = await this.#login.borrow(isFreePid);
+      pooled = await this.#login.borrow(owner, isFreePid);
       try {
         const changes = settingsToReplay(
           pooled.baseline,

@@ -161,7 +161,8 @@ describe('a worker', () => {
       const pids = new Set<unknown>();
       for (let i = 0; i < 20; i++)
         pids.add((await run('SELECT pg_backend_pid()', 'pid int'))[0]?.[0]);
-      expect(pids.size).to.be.below(5);
+      // One that is still being cleaned is not waited for.
+      expect(pids.size).to.be.below(10);
     });
   });
 });

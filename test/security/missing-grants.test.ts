@@ -153,15 +153,23 @@ describe('a role without all the grants', () => {
     await admin('REVOKE pg_read_all_data FROM lacking_all');
   });
 
-  it('launches nothing after a REVOKE, with what it has signed before', async () => {
-    const signed = await sign(client, launchOf(TAKE));
-    await admin(`SELECT revoke_pg_background_privileges('lacking_one')`);
-    expect(await client.error(`SELECT pg_background_launch($1)`, [TAKE])).to.include({
-      code: '42501',
-    });
-    expect(await client.error(signing(), ['x'])).to.include({ code: '42501' });
-    expect(partOf(signed, 'privileges')).to.equal('t'.repeat(15));
-    expect((await play(proxy, client, signed)).isAnswered, 'is answered').to.equal(false);
-    await expectNothingTaken();
+  it('launches nothing after a REVOKE with what it has signed before, once its time is over', async () => {
+    const strict = await TestProxy.inFrontOf(proxy.database, { requestLifetimeMs: 100 });
+    try {
+      const signer = await strict.connect({ user: 'lacking_one' });
+      const signed = await sign(signer, launchOf(TAKE));
+      await admin(`SELECT revoke_pg_background_privileges('lacking_one')`);
+      expect(await signer.error(`SELECT pg_background_launch($1)`, [TAKE])).to.include({
+        code: '42501',
+      });
+      expect(await signer.error(signing(), ['x'])).to.include({ code: '42501' });
+      expect(partOf(signed, 'privileges')).to.equal('t'.repeat(15));
+      await signer.query('SELECT pg_sleep(0.2)');
+      expect((await play(strict, signer, signed)).isAnswered, 'is answered').to.equal(false);
+      expect(strict.log.at(-1)).to.include('signed too long ago');
+      await expectNothingTaken();
+    } finally {
+      await strict.stop();
+    }
   });
 });

@@ -9,15 +9,17 @@ import { rejectionOf } from '../support/rejection.ts';
 
 const nonce = 'AAAABBBBCCCCDDDD';
 const seed = Buffer.alloc(32, 7);
+const SEAL = 'the half that no request has';
 
 function converse(wide = false): Conversation {
-  return new Conversation({ nonce, seed, isWide: wide });
+  return new Conversation({ nonce, seed, isWide: wide }, SEAL);
 }
 
 /** What a function reads in a packet of one hash at most: whether more follow, and the piece. */
 function opened({ text, number }: { text: string; number: number }) {
   const sealed = Buffer.from(text.slice(`pgbg:${nonce}:`.length), 'base64').subarray(8);
-  const mask = createHash('sha256').update(seed).update(int32(number)).update(int32(0)).digest();
+  const whole = createHash('sha256').update(seed).update(SEAL).digest();
+  const mask = createHash('sha256').update(whole).update(int32(number)).update(int32(0)).digest();
   const [more, ...piece] = sealed.map((byte, at) => byte ^ (mask[at] as number));
   return { more: more === 1, piece: Buffer.from(piece).toString() };
 }
