@@ -9,8 +9,8 @@ import {
   type ScramVerifier,
 } from '../src/index.ts';
 
-/** A user of the list, by the name. */
-export type AuthFile = ReadonlyMap<string, ListedUser>;
+/** The users of a list by their names; undefined for one whose secret is of no use, and who is not let in. */
+export type AuthFile = ReadonlyMap<string, ListedUser | undefined>;
 
 /** What the list has of one user. */
 export interface ListedUser {
@@ -22,7 +22,7 @@ export interface ListedUser {
 /**
  * Reads a list of users in the format of PgBouncer's userlist.txt: `"user" "secret"` on each line, in
  * which two quotes stand for one, and comments begin with a semicolon. A secret is a SCRAM verifier or
- * a password in clear text. md5 hashes are no use to SCRAM: their users are left out, and named in the log.
+ * a password in clear text. md5 hashes are no use to SCRAM: their users are barred, and named in the log.
  * @param secret makes the salts for passwords in clear text: the same after a restart
  * @throws Error that names the file and the line, and repeats nothing of a secret
  */
@@ -31,7 +31,7 @@ export async function readAuthFile(
   secret: Buffer,
   logger: Logger,
 ): Promise<AuthFile> {
-  const users = new Map<string, ListedUser>();
+  const users = new Map<string, ListedUser | undefined>();
   const lines = (await readFile(path, 'utf8')).split(/\r?\n/);
   for (const [index, line] of lines.entries()) {
     if (/^\s*(;|$)/.test(line)) continue;
@@ -40,8 +40,9 @@ export async function readAuthFile(
       throw new Error(`${path}, line ${index + 1}: expected "user" "secret"`);
     const name = unquoted(user);
     const listed = await listedUser(name, unquoted(text), secret);
-    if (listed !== undefined) users.set(name, listed);
-    else logger.warn({ file: path, user: name }, 'no SCRAM verifier and no password: not let in');
+    users.set(name, listed);
+    if (listed === undefined)
+      logger.warn({ file: path, user: name }, 'no SCRAM verifier and no password: not let in');
   }
   return users;
 }

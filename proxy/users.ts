@@ -54,8 +54,10 @@ export class Users {
   async #known(user: string): Promise<KnownUser | undefined> {
     // What is no UTF-8 is the same to us whatever it is.
     if (user.includes('\ufffd') || Buffer.byteLength(user) > MAX_NAME_BYTES) return undefined;
-    const listed = (await this.#file?.current())?.get(user);
+    const file = await this.#file?.current();
+    const listed = file?.get(user);
     if (listed !== undefined) return { ...listed, isMock: false };
+    if (file?.has(user) === true) return undefined;
     const secret = await this.#query?.secretOf(user);
     if (secret === undefined) return undefined;
     const verifier = parseVerifier(secret);
@@ -72,8 +74,7 @@ export class Users {
 
   /** A verifier that looks like those of others. */
   async #mock(user: string): Promise<KnownUser> {
-    const [listed] = (await this.#file?.current())?.values() ?? [];
-    const like = listed?.verifier ?? this.#lastFound;
+    const like = anyVerifier(await this.#file?.current()) ?? this.#lastFound;
     const salt = createHmac('sha512', this.#secret).update(`pgbg mock salt\0${user}`).digest();
     return {
       verifier: {
@@ -86,4 +87,9 @@ export class Users {
       isMock: true,
     };
   }
+}
+
+function anyVerifier(file: AuthFile | undefined): ScramVerifier | undefined {
+  for (const listed of file?.values() ?? []) if (listed !== undefined) return listed.verifier;
+  return undefined;
 }
