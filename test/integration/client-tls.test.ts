@@ -70,9 +70,8 @@ describe('TLS towards the client', () => {
     it(`takes ${driver.name} only with TLS where it is required`, async function () {
       if (!driver.isPresent) this.skip();
       expect(await driver.value(secure(require), WHO_LAUNCHES)).to.equal('app as app');
-      expect(String(await rejectionOf(driver.value(plain(require), 'SELECT 1')))).to.match(
-        /TLS|SSL/,
-      );
+      const refusal = await rejectionOf(driver.value(plain(require), 'SELECT 1'));
+      expect(refusalText(refusal)).to.match(/^(psql: .*FATAL: |28000$)/);
     });
 
     it(`gives ${driver.name} no TLS where it is off`, async function () {
@@ -180,12 +179,12 @@ describe('TLS towards the client', () => {
     ['a request for GSS encryption', GSSENC_REQUEST],
   ] as const) {
     it(`ends a connection with ${what} inside TLS`, async () => {
-      const client = RawClient.over(await dialTls(allow.port, trusting()));
-      client.listen();
-      client.socket.write(more);
-      await client.closed();
-      expect(client.messages.map(({ type }) => type)).to.deep.equal(['E']);
-      expect(fieldsOf(client.messages[0] as RawMessage)['C']).to.equal('08P01');
+      const socket = await dialTls(allow.port, trusting());
+      socket.write(more);
+      // Not the N of one who would still negotiate.
+      const answer = await nextBytes(socket);
+      expect(answer.toString('latin1')).to.match(/^E.*SFATAL\0.*C08P01\0/s);
+      expect(await restOf(socket)).to.have.length(0);
     });
   }
 
@@ -278,3 +277,9 @@ describe('TLS towards the client', () => {
     client.socket.destroy();
   }
 });
+
+/** What psql has printed, or the code that a driver was given. */
+function refusalText(refusal: unknown): string {
+  const { code, message } = refusal as Error & { code?: string };
+  return code ?? message;
+}
