@@ -22,6 +22,8 @@ export interface ProxyChoices {
   /** Instead of the server's own address. */
   readonly upstreamHost?: string;
   readonly upstreamPort?: number;
+  /** Instead of all of that; null: none on the command line. */
+  readonly upstream?: string | null;
   readonly options?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
 }
@@ -76,7 +78,10 @@ export class AuthProxies {
     const { options = [], environment = {} } = choices;
     const process = new ProxyProcess(
       [
-        ...['--upstream', this.#upstream(choices), '--log-level', 'debug'],
+        ...(choices.upstream === null
+          ? []
+          : ['--upstream', choices.upstream ?? this.#upstream(choices)]),
+        ...['--log-level', 'debug'],
         ...(options.includes('--listen') ? [] : ['--listen', '127.0.0.1:0']),
         ...options,
       ],
