@@ -28,7 +28,8 @@ export interface ProxyChoices {
   readonly environment?: Readonly<Record<string, string>>;
 }
 
-const SECRET = 'a secret that only the tests know';
+/** What the proxies sign with. */
+export const SIGNING_SECRET = 'hush: the signing secret of the tests';
 
 /** Proxy processes in front of one server, with one secret; and a folder for their files. */
 export class AuthProxies {
@@ -85,7 +86,7 @@ export class AuthProxies {
         ...(options.includes('--listen') ? [] : ['--listen', '127.0.0.1:0']),
         ...options,
       ],
-      { PGBG_SECRET: SECRET, XDG_STATE_HOME: this.folder, ...environment },
+      { PGBG_SECRET: SIGNING_SECRET, XDG_STATE_HOME: this.folder, ...environment },
     );
     this.#started.push(process);
     return process;
