@@ -43,94 +43,117 @@ describe('a login', () => {
     return fieldsOf(error.type === 'E' ? error : all);
   }
 
-  function expectTimeout({ S, C, M }: Record<string, string>): void {
-    expect([S, C]).to.deep.equal(['FATAL', '08P01']);
-    expect(M).to.include('client_login_timeout');
+  async function arrive({ port }: RunningProxy): Promise<RawClient> {
+    const client = await RawClient.connect(port);
+    client.listen();
+    return client;
   }
 
-  it('ends after client_login_timeout for a client that says nothing', async () => {
-    const client = await RawClient.connect(hasty.port);
-    client.listen();
-    expectTimeout(await lastWord(client));
-  });
-
-  it('ends after client_login_timeout in the middle of a startup packet', async () => {
-    const client = await RawClient.connect(hasty.port);
-    client.listen();
-    client.socket.write(startup().subarray(0, 20));
-    expectTimeout(await lastWord(client));
-  });
-
-  it('ends after client_login_timeout for a client that asks for TLS and does not begin it', async () => {
-    const asked = await dial(hasty.port);
-    expect(await askForTls(asked)).to.equal('S');
-    const begun = await dial(hasty.port);
-    begun.write(Buffer.from('1603010200010001fc0303', 'hex')); // a ClientHello without its end
-    await Promise.all([restOf(asked), restOf(begun)]);
-  });
-
-  it('ends after client_login_timeout inside TLS, where the client is told so', async () => {
-    const client = RawClient.over(await dialTls(hasty.port, trusting()));
-    client.listen();
-    expectTimeout(await lastWord(client));
-  });
-
-  it('ends after client_login_timeout for a client that does not answer the question', async () => {
-    const client = await RawClient.connect(hasty.port);
-    client.listen();
+  /** A client that the proxy has asked who it is. */
+  async function untilAsked(proxy: RunningProxy): Promise<RawClient> {
+    const client = await arrive(proxy);
     client.socket.write(startup());
     await client.until('R');
-    expectTimeout(await lastWord(client));
-  });
+    return client;
+  }
 
-  it('ends after client_login_timeout in the middle of the answer', async () => {
-    const client = await RawClient.connect(hasty.port);
-    client.listen();
-    client.socket.write(startup());
-    await client.until('R');
-    client.socket.write(message('p', zeroTerminated('secret')).subarray(0, 8));
-    expectTimeout(await lastWord(client));
-  });
-
-  it('ends after client_login_timeout in the middle of SCRAM', async () => {
-    const authFile = await proxies.file('users.txt', '"app" "secret"');
-    const proxy = await proxies.start({
-      options: ['--auth-file', authFile, '--client-login-timeout', '1'],
-    });
-    const client = await RawClient.connect(proxy.port);
-    client.listen();
-    client.socket.write(startup());
-    await client.until('R');
-    const first = bytes('n,,n=,r=abcdefghijklmnopqrstuvwx');
-    client.socket.write(message('p', zeroTerminated('SCRAM-SHA-256'), int32(first.length), first));
-    await client.until('R');
-    expectTimeout(await lastWord(client));
-    await proxy.process.stop();
-  });
-
-  it('ends after client_login_timeout when the server does not answer', async () => {
-    const mute = await MuteServer.start();
-    const proxy = await proxies.start({
-      upstreamPort: mute.port,
-      options: ['--client-login-timeout', '1'],
-    });
-    const client = await RawClient.connect(proxy.port);
-    client.listen();
-    client.socket.write(startup());
-    await client.until('R');
+  async function enter(proxy: RunningProxy): Promise<RawClient> {
+    const client = await untilAsked(proxy);
     client.socket.write(message('p', zeroTerminated('secret')));
-    expectTimeout(await lastWord(client));
-    await proxy.process.stop();
-    await mute.stop();
+    await client.until('Z');
+    return client;
+  }
+
+  describe('ends after client_login_timeout', () => {
+    /** A client that goes so far, and no further. */
+    const stops: readonly (readonly [string, () => Promise<RawClient>])[] = [
+      ['for a client that says nothing', () => arrive(hasty)],
+      [
+        'in the middle of a startup packet',
+        async () => {
+          const client = await arrive(hasty);
+          client.socket.write(startup().subarray(0, 20));
+          return client;
+        },
+      ],
+      [
+        'inside TLS, where the client is told so',
+        async () => {
+          const client = RawClient.over(await dialTls(hasty.port, trusting()));
+          client.listen();
+          return client;
+        },
+      ],
+      ['for a client that does not answer the question', () => untilAsked(hasty)],
+      [
+        'in the middle of the answer',
+        async () => {
+          const client = await untilAsked(hasty);
+          client.socket.write(message('p', zeroTerminated('secret')).subarray(0, 8));
+          return client;
+        },
+      ],
+      [
+        'in the middle of SCRAM',
+        async () => {
+          const client = await untilAsked(hastyScram);
+          const first = bytes('n,,n=,r=abcdefghijklmnopqrstuvwx');
+          client.socket.write(
+            message('p', zeroTerminated('SCRAM-SHA-256'), int32(first.length), first),
+          );
+          await client.until('R');
+          return client;
+        },
+      ],
+      [
+        'when the server does not answer',
+        async () => {
+          const client = await untilAsked(beforeMute);
+          client.socket.write(message('p', zeroTerminated('secret')));
+          return client;
+        },
+      ],
+    ];
+    let hastyScram: RunningProxy;
+    let beforeMute: RunningProxy;
+    let mute: MuteServer;
+    let words: Promise<Record<string, string>>[];
+
+    before(async () => {
+      const authFile = await proxies.file('users.txt', '"app" "secret"');
+      const soon = ['--client-login-timeout', '1'];
+      hastyScram = await proxies.start({ options: ['--auth-file', authFile, ...soon] });
+      mute = await MuteServer.start();
+      beforeMute = await proxies.start({ upstreamPort: mute.port, options: soon });
+      // All at once: each takes its second.
+      words = stops.map(async ([, stop]) => lastWord(await stop()));
+      await Promise.allSettled(words);
+    });
+    after(async () => {
+      await hastyScram?.process.stop();
+      await beforeMute?.process.stop();
+      await mute?.stop();
+    });
+
+    for (const [index, [where]] of stops.entries()) {
+      it(where, async () => {
+        const { S, C, M } = (await words[index]) ?? {};
+        expect([S, C]).to.deep.equal(['FATAL', '08P01']);
+        expect(M).to.include('client_login_timeout');
+      });
+    }
+
+    it('for a client that asks for TLS and does not begin or end it', async () => {
+      const asked = await dial(hasty.port);
+      expect(await askForTls(asked)).to.equal('S');
+      const begun = await dial(hasty.port);
+      begun.write(Buffer.from('1603010200010001fc0303', 'hex')); // a ClientHello without its end
+      await Promise.all([restOf(asked), restOf(begun)]);
+    });
   });
 
   it('that was in time is not ended later', async () => {
-    const client = await RawClient.connect(hasty.port);
-    client.listen();
-    client.socket.write(startup());
-    await client.until('R');
-    client.socket.write(message('p', zeroTerminated('secret')));
-    await client.until('Z');
+    const client = await enter(hasty);
     const [, row] = await client.query(`SELECT 'still here' FROM pg_sleep(1.5)`);
     expect(row?.body.toString()).to.include('still here');
     await client.end();
@@ -138,16 +161,7 @@ describe('a login', () => {
 
   it('is refused beyond max_client_conn, in TLS where that was asked for, and cancels pass', async () => {
     const proxy = await proxies.start({ options: [...tlsFiles, '--max-client-conn', '2'] });
-    const enter = async () => {
-      const client = await RawClient.connect(proxy.port);
-      client.listen();
-      client.socket.write(startup());
-      await client.until('R');
-      client.socket.write(message('p', zeroTerminated('secret')));
-      await client.until('Z');
-      return client;
-    };
-    const [first, second] = [await enter(), await enter()];
+    const [first, second] = [await enter(proxy), await enter(proxy)];
     for (const client of [
       await RawClient.connect(proxy.port),
       RawClient.over(await dialTls(proxy.port, trusting())),
@@ -174,7 +188,7 @@ describe('a login', () => {
     expect(answer.find(({ type }) => type === 'E')?.body.toString()).to.include('C57014');
     await second.end();
     await eventually(async () => {
-      await (await enter()).end();
+      await (await enter(proxy)).end();
     });
     await first.end();
     await proxy.process.stop();
@@ -182,10 +196,7 @@ describe('a login', () => {
 
   it('waits for its turn beyond max_logins, and gets it', async () => {
     const proxy = await proxies.start({ options: ['--max-logins', '1'] });
-    const slow = await RawClient.connect(proxy.port);
-    slow.listen();
-    slow.socket.write(startup());
-    await slow.until('R');
+    const slow = await untilAsked(proxy);
     const waiting = [1, 2, 3].map(() =>
       drivers[1]?.value(proxy.login('app', 'secret'), WHO_LAUNCHES),
     );
@@ -193,10 +204,7 @@ describe('a login', () => {
     await slow.until('Z');
     expect(await Promise.all(waiting)).to.deep.equal(Array(3).fill('app as app'));
     // One that goes away in the middle of its login makes room, too.
-    const gone = await RawClient.connect(proxy.port);
-    gone.listen();
-    gone.socket.write(startup());
-    await gone.until('R');
+    const gone = await untilAsked(proxy);
     const next = drivers[1]?.value(proxy.login('app', 'secret'), 'SELECT session_user');
     gone.socket.destroy();
     expect(await next).to.equal('app');

@@ -6,6 +6,7 @@ import { AuthProxies, type RunningProxy } from '../support/auth-proxies.ts';
 import { AuthServer, loginErrorOf, wordsOf } from '../support/auth-server.ts';
 import { certificates, hasOpenssl } from '../support/certificates.ts';
 import { drivers, WHO_LAUNCHES } from '../support/drivers.ts';
+import { eventually } from '../support/eventually.ts';
 import { message, zeroTerminated } from '../support/messages.ts';
 import { fieldsOf, RawClient, type RawMessage } from '../support/wire.ts';
 
@@ -180,7 +181,9 @@ describe('passthrough', () => {
         .and.match(/trust/)
         .and.match(/scram/);
     }
-    expect(await server.backendsOf('unasked')).to.deep.equal([]);
+    await eventually(async () => {
+      expect(await server.backendsOf('unasked')).to.deep.equal([]);
+    });
   });
 
   it('tells in the words of the server that a database does not exist', async () => {
