@@ -1,8 +1,10 @@
 // What a client is told in a SCRAM exchange, message by message: it must not tell who exists.
 import { expect } from 'chai';
+import { serialize } from 'pg-protocol';
 import { AuthProxies, type RunningProxy } from '../support/auth-proxies.ts';
 import { AuthServer } from '../support/auth-server.ts';
-import { exchangeScram, type ScramExchange } from '../support/scram-exchange.ts';
+import { bytes, int32, message, zeroTerminated } from '../support/messages.ts';
+import { exchangeScram, type ScramChoices, type ScramExchange } from '../support/scram-exchange.ts';
 import { fieldsOf, RawClient, type RawMessage } from '../support/wire.ts';
 
 describe('the SCRAM exchange', () => {
@@ -32,7 +34,7 @@ describe('the SCRAM exchange', () => {
   async function exchange(
     user: string,
     password: string,
-    more: { gs2?: string; mechanism?: string } = {},
+    more: Partial<ScramChoices> = {},
   ): Promise<ScramExchange> {
     const client = await RawClient.connect(proxy.port);
     const seen = await exchangeScram(client, {
@@ -140,6 +142,99 @@ describe('the SCRAM exchange', () => {
       const seen = await exchange('known1', 'the right one', { mechanism });
       expect(typesOf(seen), mechanism).to.equal('E');
       expect(fieldsOf(lastOf(seen))['C']).to.match(/^(08P01|28000|28P01)$/);
+    }
+  });
+
+  it('refuses a proof that is bound to something else than it began with', async () => {
+    for (const [gs2, boundTo] of [
+      ['n,,', 'y,,'],
+      ['y,,', 'n,,'],
+      ['n,,', 'p=tls-server-end-point,,'],
+    ] as const) {
+      const seen = await exchange('known1', 'the right one', { gs2, boundTo });
+      expect(typesOf(seen), boundTo).to.equal('E');
+      expect(fieldsOf(lastOf(seen))['C']).to.match(/^(08P01|28P01)$/);
+    }
+  });
+
+  it('refuses a nonce that is not the one of the challenge', async () => {
+    for (const alter of [(nonce: string) => nonce.slice(0, -1), (nonce: string) => `${nonce}x`]) {
+      const seen = await exchange('known1', 'the right one', { alterNonce: alter });
+      expect(typesOf(seen)).to.equal('E');
+      expect(fieldsOf(lastOf(seen))['C']).to.match(/^(08P01|28P01)$/);
+    }
+  });
+
+  it('uses another nonce each time, of printable characters', async () => {
+    const nonces = [];
+    for (let time = 0; time < 3; time++)
+      nonces.push((await exchange('known1', 'wrong')).serverNonce);
+    expect(new Set(nonces).size).to.equal(3);
+    for (const nonce of nonces) expect(nonce).to.match(/^[!-+\--~]{18,}$/);
+  });
+
+  it('refuses messages that make no sense, and lives', async () => {
+    const first = (text: string) => [
+      zeroTerminated('SCRAM-SHA-256'),
+      int32(text.length),
+      bytes(text),
+    ];
+    const hostile: Buffer[] = [
+      message('p'),
+      message('p', bytes('SCRAM-SHA-256')),
+      message('p', zeroTerminated('SCRAM-SHA-256')),
+      message('p', zeroTerminated('SCRAM-SHA-256'), int32(0x7fffffff)),
+      message('p', zeroTerminated('SCRAM-SHA-256'), int32(-2), bytes('n,,n=,r=x')),
+      message('p', ...first('')),
+      message('p', ...first('n')),
+      message('p', ...first('n,,')),
+      message('p', ...first('n,,n=')),
+      message('p', ...first('n,,n=,r=')),
+      message('p', ...first('x,,n=,r=abc')),
+      message('p', ...first('n,,m=ext,n=,r=abc')),
+      message('p', ...first('n,,n=,r=a b\u0001')),
+      message('p', ...first('n,,n=,r=abc'), bytes('trailing')),
+      message('d', ...first('n,,n=,r=abc')),
+    ];
+    for (const packet of hostile) {
+      const client = await RawClient.connect(proxy.port);
+      client.listen();
+      client.socket.write(serialize.startup({ user: 'known1', database: server.database }));
+      await client.until('R');
+      client.socket.write(packet);
+      const [answer] = await client.untilOneOf('RE');
+      expect(answer?.type, packet.toString('latin1')).to.equal('E');
+      const { S, C } = fieldsOf(answer as RawMessage);
+      expect(S).to.equal('FATAL');
+      expect(C).to.match(/^(08P01|28P01|28000)$/);
+      await client.closed();
+    }
+    expect(typesOf(await exchange('known1', 'the right one'))).to.match(/^RRS+KZ$/);
+  });
+
+  it('takes a message of 65,535 bytes at most', async () => {
+    for (const [length, expected] of [
+      [65_535, 'R'],
+      [65_536, 'E'],
+    ] as const) {
+      const client = await RawClient.connect(proxy.port);
+      client.listen();
+      client.socket.write(serialize.startup({ user: 'known1', database: server.database }));
+      await client.until('R');
+      const fill = length - 4 - 'SCRAM-SHA-256\0'.length - 4 - 'n,,n=,r='.length;
+      const text = bytes(`n,,n=,r=${'a'.repeat(fill)}`);
+      const packet = message('p', zeroTerminated('SCRAM-SHA-256'), int32(text.length), text);
+      expect(packet.length).to.equal(length + 1);
+      client.socket.write(packet);
+      const [answer] = await client.untilOneOf('RE');
+      if (expected === 'E') {
+        expect(answer?.type).to.equal('E');
+        expect(fieldsOf(answer as RawMessage)['C']).to.equal('08P01');
+      } else if (answer?.type === 'E') {
+        // A nonce may be too long for the exchange; the message is not.
+        expect(fieldsOf(answer)['M']).not.to.match(/length/);
+      }
+      client.socket.destroy();
     }
   });
 });

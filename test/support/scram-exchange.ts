@@ -6,6 +6,8 @@ import type { RawClient, RawMessage } from './wire.ts';
 const AUTHENTICATION_SASL = 10;
 const AUTHENTICATION_SASL_CONTINUE = 11;
 
+const NOTHING_SHOWN = { salt: '', iterations: 0, serverNonce: '' };
+
 /** How a client goes about SCRAM-SHA-256. */
 export interface ScramChoices {
   readonly user: string;
@@ -14,6 +16,10 @@ export interface ScramChoices {
   /** The GS2 header, `n,,` by default. */
   readonly gs2?: string;
   readonly mechanism?: string;
+  /** What the proof says that the GS2 header was; the same by default. */
+  readonly boundTo?: string;
+  /** What the proof says that the nonce was. */
+  readonly alterNonce?: (nonce: string) => string;
 }
 
 /** All that a client is told in an exchange. */
@@ -22,6 +28,8 @@ export interface ScramExchange {
   readonly mechanisms: readonly string[];
   readonly salt: string;
   readonly iterations: number;
+  /** The server's part of the nonce. */
+  readonly serverNonce: string;
   /** What follows the proof, or ended the exchange before it. */
   readonly end: readonly RawMessage[];
 }
@@ -32,13 +40,21 @@ export interface ScramExchange {
  */
 export async function exchangeScram(
   client: RawClient,
-  { user, database, password, gs2 = 'n,,', mechanism = 'SCRAM-SHA-256' }: ScramChoices,
+  {
+    user,
+    database,
+    password,
+    gs2 = 'n,,',
+    mechanism = 'SCRAM-SHA-256',
+    boundTo = gs2,
+    alterNonce = (nonce) => nonce,
+  }: ScramChoices,
 ): Promise<ScramExchange> {
   client.listen();
   client.socket.write(serialize.startup({ user, database }));
   const offer = (await client.untilOneOf('RE')).at(-1) as RawMessage;
   if (offer.type !== 'R' || offer.body.readInt32BE(0) !== AUTHENTICATION_SASL) {
-    return { mechanisms: [], salt: '', iterations: 0, end: [offer] };
+    return { mechanisms: [], ...NOTHING_SHOWN, end: [offer] };
   }
   const mechanisms = offer.body
     .toString('latin1', 4)
@@ -50,13 +66,13 @@ export async function exchangeScram(
   client.socket.write(message('p', zeroTerminated(mechanism), int32(first.length), first));
   const challenge = (await client.untilOneOf('RE')).at(-1) as RawMessage;
   if (challenge.type !== 'R' || challenge.body.readInt32BE(0) !== AUTHENTICATION_SASL_CONTINUE) {
-    return { mechanisms, salt: '', iterations: 0, end: [challenge] };
+    return { mechanisms, ...NOTHING_SHOWN, end: [challenge] };
   }
   const serverFirst = challenge.body.toString('latin1', 4);
   const { r = '', s: salt = '', i = '' } = attributesOf(serverFirst);
   if (!r.startsWith(nonce)) throw new Error('the nonce is not ours');
   const iterations = Number(i);
-  const withoutProof = `c=${Buffer.from(gs2).toString('base64')},r=${r}`;
+  const withoutProof = `c=${Buffer.from(boundTo).toString('base64')},r=${alterNonce(r)}`;
   const authMessage = `${bare},${serverFirst},${withoutProof}`;
   const salted = pbkdf2Sync(password, Buffer.from(salt, 'base64'), iterations, 32, 'sha256');
   const clientKey = hmac(salted, 'Client Key');
@@ -71,7 +87,7 @@ export async function exchangeScram(
       throw new Error('the server has not proved that it knows the verifier');
     }
   }
-  return { mechanisms, salt, iterations, end };
+  return { mechanisms, salt, iterations, serverNonce: r.slice(nonce.length), end };
 }
 
 /** A verifier as PostgreSQL keeps it, of a password of ASCII. */
