@@ -196,4 +196,28 @@ describe('an auth query', () => {
     ).to.equal('app1');
     await proxy.process.stop();
   });
+
+  it('is asked again when its connection was cut', async () => {
+    const login = byFunction.login('app1', secretOf('app1'));
+    expect(await drivers[1]?.value(login, 'SELECT session_user')).to.equal('app1');
+    for (let time = 0; time < 2; time++) {
+      await server.admin.query(
+        `SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'looker'`,
+      );
+      expect(await drivers[1]?.value(login, WHO_LAUNCHES)).to.equal('app1 as app1');
+    }
+  });
+
+  it('is asked for many at once, and nobody gets the answer of another', async () => {
+    const roles = ['app1', `o'brien "x"`, 'nobody_here'];
+    const logins = Array.from({ length: 24 }, (_, index) => roles[index % 3] as string);
+    const outcomes = await Promise.all(
+      logins.map((role) =>
+        drivers[1]
+          ?.value(byFunction.login(role, secretOf(role)), 'SELECT session_user')
+          .catch((error: pg.DatabaseError) => error.code),
+      ),
+    );
+    expect(outcomes).to.deep.equal(logins.map((role) => (role === 'nobody_here' ? '28P01' : role)));
+  });
 });

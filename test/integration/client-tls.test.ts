@@ -1,6 +1,7 @@
 // TLS between client and proxy: who gets it, who must have it, and how it begins.
 import { expect } from 'chai';
-import { copyFile, writeFile } from 'node:fs/promises';
+import { X509Certificate } from 'node:crypto';
+import { copyFile, mkdir, rename, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { serialize } from 'pg-protocol';
 import { AuthProxies, type RunningProxy } from '../support/auth-proxies.ts';
@@ -239,6 +240,35 @@ describe('TLS towards the client', () => {
     await copyFile(renewed.certFile, certFile);
     expect(await fingerprint()).to.equal(after);
     await expectPasswordQuestion(living);
+  });
+
+  it('follows links to a folder of certificates that is exchanged as a whole', async () => {
+    // As Kubernetes renews a secret.
+    const { server: old, renewed } = certificates();
+    for (const [name, pair] of Object.entries({ old, renewed })) {
+      const folder = join(proxies.folder, name);
+      await mkdir(folder);
+      await copyFile(pair.certFile, join(folder, 'tls.crt'));
+      await copyFile(pair.keyFile, join(folder, 'tls.key'));
+    }
+    const link = join(proxies.folder, 'data');
+    await symlink('old', link);
+    const files = ['--client-tls-cert-file', join(link, 'tls.crt')];
+    const proxy = await proxies.start({
+      options: [...files, '--client-tls-key-file', join(link, 'tls.key')],
+    });
+    const shown = async () => {
+      const socket = await dialTls(proxy.port, trusting());
+      const { raw } = socket.getPeerX509Certificate() ?? {};
+      socket.destroy();
+      return raw?.toString('base64');
+    };
+    const derOf = ({ cert }: { cert: string }) => new X509Certificate(cert).raw.toString('base64');
+    expect(await shown()).to.equal(derOf(old));
+    await symlink('renewed', `${link}.new`);
+    await rename(`${link}.new`, link);
+    expect(await shown()).to.equal(derOf(renewed));
+    await proxy.process.stop();
   });
 
   it('does not start with files that are missing, broken or not a pair', async () => {

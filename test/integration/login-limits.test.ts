@@ -233,6 +233,21 @@ describe('a login', () => {
     await proxy.process.stop();
   });
 
+  it('that fails, or is given up, gives its place back', async () => {
+    const proxy = await proxies.start({ options: ['--max-client-conn', '2', '--max-logins', '2'] });
+    for (let time = 0; time < 6; time++) {
+      expect((await loginErrorOf(proxy.login('app', 'wrong'))).code).to.equal('28P01');
+      (await untilAsked(proxy)).socket.destroy();
+      (await enter(proxy)).socket.destroy();
+      await eventually(async () => {
+        await (await enter(proxy)).end();
+      });
+    }
+    const both = [await enter(proxy), await enter(proxy)];
+    for (const client of both) await client.end();
+    await proxy.process.stop();
+  });
+
   it('works for the next client after all of that', async () => {
     expect(await drivers[1]?.value(hasty.login('app', 'secret'), WHO_LAUNCHES)).to.equal(
       'app as app',

@@ -1,6 +1,8 @@
 // What is never written anywhere: passwords, verifiers, keys, the signing secret.
 import { expect } from 'chai';
-import { chmod, readFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import pg from 'pg';
 import { AuthProxies, SIGNING_SECRET, type RunningProxy } from '../support/auth-proxies.ts';
 import { AuthServer, loginErrorOf } from '../support/auth-server.ts';
@@ -153,6 +155,31 @@ describe('what is secret', () => {
       const quiet = await proxies.start({ options: [option, file] });
       expect(quiet.process.stderr).not.to.match(/"level":40/);
       await quiet.process.stop();
+    }
+  });
+
+  it('is warned of when it would be lost with the container', async function () {
+    if (!existsSync('/dev/shm')) this.skip();
+    const folder = await mkdtemp('/dev/shm/pgbg-secret-');
+    try {
+      const proxy = await proxies.start({
+        environment: { PGBG_SECRET: '', XDG_STATE_HOME: folder },
+        options: ['--log-level', 'warn'],
+      });
+      await eventually(() => {
+        expect(proxy.process.stderr).to.match(new RegExp(`"level":40.*${folder}`));
+        return Promise.resolve();
+      });
+      await proxy.process.stop();
+      const [file] = (await readdir(folder, { recursive: true })).filter((name) =>
+        name.endsWith('.secret'),
+      );
+      const secret = await readFile(join(folder, file ?? ''), 'utf8');
+      expect(proxy.process.stderr.includes(secret.trim()), 'the log holds the secret').to.equal(
+        false,
+      );
+    } finally {
+      await rm(folder, { recursive: true, force: true });
     }
   });
 

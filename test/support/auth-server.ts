@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import pg from 'pg';
 import type { EmbeddedServer } from '../../proxy/embedded.ts';
-import { certificates, type Certificate } from './certificates.ts';
+import { certificates, hasOpenssl, type Certificate } from './certificates.ts';
 import { EmbeddedScratch } from './embedded-scratch.ts';
 import { eventually } from './eventually.ts';
 import { serverPackage, testedVersion } from './server.ts';
@@ -22,8 +22,8 @@ export interface PasswordRole {
 const WAY_IN = 'host all postgres 127.0.0.1/32 trust';
 
 /**
- * A server that authenticates: TLS is on, pg_hba.conf is the test's. Superuser `postgres` comes in by
- * trust from 127.0.0.1.
+ * A server that authenticates: TLS is on where there is an openssl to make certificates, pg_hba.conf is
+ * the test's. Superuser `postgres` comes in by trust from 127.0.0.1.
  */
 export class AuthServer {
   readonly host = '127.0.0.1';
@@ -59,7 +59,7 @@ export class AuthServer {
       const admin = await connectAsAdmin(server.port);
       const started = new AuthServer(scratch, server, admin);
       await admin.query('CREATE DATABASE app');
-      await started.#turnOnTls();
+      if (hasOpenssl) await started.#turnOnTls();
       await started.useRules(rules);
       return started;
     } catch (error) {
