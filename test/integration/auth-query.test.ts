@@ -9,6 +9,8 @@ import { rejectionOf } from '../support/rejection.ts';
 
 const BOUNCER_QUERY = 'SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1';
 
+const RULES = ['host app kept_as_md5 127.0.0.1/32 md5', 'host all all 127.0.0.1/32 scram-sha-256'];
+
 describe('an auth query', () => {
   let server: AuthServer;
   let proxies: AuthProxies;
@@ -17,10 +19,7 @@ describe('an auth query', () => {
   let authFile: string;
 
   before(async () => {
-    server = await AuthServer.start([
-      'host app kept_as_md5 127.0.0.1/32 md5',
-      'host all all 127.0.0.1/32 scram-sha-256',
-    ]);
+    server = await AuthServer.start(RULES);
     await server.createRole({ name: 'bouncer', password: 'bouncer secret', options: 'SUPERUSER' });
     await server.createRole({ name: 'looker', password: 'looker secret' });
     for (const name of ['app1', 'app2', `o'brien "x"`, 'twofold', 'barred'])
@@ -107,6 +106,36 @@ describe('an auth query', () => {
       await drivers[1]?.value(proxy.login('twofold', 'only in the file'), WHO_LAUNCHES),
     ).to.equal('twofold as twofold');
     await proxy.process.stop();
+  });
+
+  it('is not asked for a user whom the file bars by a secret that is none', async () => {
+    const file = await proxies.file(
+      'barring.txt',
+      '"bouncer" "bouncer secret"',
+      '"app1" ""',
+      `"app2" "md5${'0123456789abcdef'.repeat(2)}"`,
+    );
+    const proxy = await proxies.start({ options: optionsOf('bouncer', BOUNCER_QUERY, file) });
+    for (const role of ['app1', 'app2'])
+      expect((await loginErrorOf(proxy.login(role, secretOf(role)))).code).to.equal('28P01');
+    await proxy.process.stop();
+  });
+
+  it('that gives the secret of another, or of two, lets nobody in', async () => {
+    await server.useRules(['host app app1 127.0.0.1/32 trust', ...RULES]);
+    for (const [query, password] of [
+      [`SELECT rolname, rolpassword FROM pg_authid WHERE rolname = 'app2' AND $1 <> ''`, 'app2'],
+      [`SELECT rolname, rolpassword FROM pg_authid WHERE rolname IN ($1, 'app2')`, 'app1'],
+      [`SELECT 'app1', rolpassword FROM pg_authid WHERE rolname IN ($1, 'app2')`, 'app2'],
+      [`SELECT rolpassword FROM pg_authid WHERE rolname = $1`, 'app1'],
+    ] as const) {
+      const proxy = await proxies.start({ options: optionsOf('bouncer', query) });
+      expect((await loginErrorOf(proxy.login('app1', secretOf(password)))).code, query).to.equal(
+        '28P01',
+      );
+      await proxy.process.stop();
+    }
+    await server.useRules(RULES);
   });
 
   it('gives no way in for a role without a secret, with an md5 one, or that is not there', async () => {
