@@ -30,7 +30,7 @@ export function runPsql(
         ...process.env,
         LC_ALL: 'C',
         PGOPTIONS: '',
-        PGPASSFILE: '/dev/null',
+        PGPASSFILE: '/nowhere', // psql warns of /dev/null
         ...environment,
       },
     });
