@@ -17,15 +17,22 @@ export interface PsqlOutput {
   readonly code: number | null;
 }
 
-/** Runs a script in psql: unaligned, tuples only, without the user's psqlrc. */
+/** Runs a script in psql: unaligned, tuples only, without the user's psqlrc and passwords. */
 export function runPsql(
   url: string,
   script: string,
   options: readonly string[] = ['-A', '-t'],
+  environment: Readonly<Record<string, string>> = {},
 ): Promise<PsqlOutput> {
   return new Promise((resolve, reject) => {
-    const child = spawn('psql', ['-X', '-q', ...options, url], {
-      env: { ...process.env, LC_ALL: 'C', PGOPTIONS: '' },
+    const child = spawn('psql', ['-X', '-q', '-w', ...options, url], {
+      env: {
+        ...process.env,
+        LC_ALL: 'C',
+        PGOPTIONS: '',
+        PGPASSFILE: '/nowhere', // psql warns of /dev/null
+        ...environment,
+      },
     });
     let stdout = '';
     let stderr = '';
@@ -33,6 +40,7 @@ export function runPsql(
     child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
     child.on('error', reject);
     child.on('close', (code) => resolve({ stdout, stderr, code }));
+    child.stdin.on('error', () => {}); // it may end before it has read all of it
     child.stdin.end(script);
   });
 }

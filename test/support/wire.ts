@@ -25,9 +25,14 @@ export class RawClient {
     });
   }
 
+  /** Speaks on a connection that somebody else has made, inside TLS for one. */
+  static over(socket: Socket): RawClient {
+    return new RawClient(socket);
+  }
+
   /** Connects, and says nothing yet. */
-  static async connect(port: number): Promise<RawClient> {
-    const socket = connect({ host: '127.0.0.1', port });
+  static async connect(port: number, host = '127.0.0.1'): Promise<RawClient> {
+    const socket = connect({ host, port });
     await new Promise<void>((resolve, reject) =>
       socket.once('connect', resolve).once('error', reject),
     );
