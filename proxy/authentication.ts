@@ -54,7 +54,8 @@ export function passthrough(offersTls: boolean): Authenticate {
     client.socket.write(authenticationRequest(CLEARTEXT_PASSWORD));
     const body = await readPasswordMessage(client);
     if (body === undefined) return undefined;
-    if (body.indexOf(0) !== body.length - 1) throw new ProtocolError('invalid password message');
+    if (body.length === 0 || body.indexOf(0) !== body.length - 1)
+      throw new ProtocolError('invalid password message');
     if (body.length === 1) throw new BackgroundError('28P01', 'empty password returned by client');
     // A copy: the body is a part of what was read.
     const password = new Password(Buffer.from(body.subarray(0, -1)));

@@ -62,7 +62,8 @@ export function commandLine(actions: {
         'A PostgreSQL proxy that gives any server from 14 to 18 the SQL API of pg_background.',
       )
       .version(version)
-      .allowExcessArguments(false),
+      .allowExcessArguments(false)
+      .configureOutput({ outputError: (text, write) => write(withoutPassword(text)) }),
   ).action(async (options: Options) => {
     const config = toConfig(options);
     if (options['printConfig'] === true) actions.printConfig(config);
@@ -83,6 +84,13 @@ export function commandLine(actions: {
       });
     });
   return program;
+}
+
+/** A complaint of commander's repeats the value that is wrong; a connection string may hold a password. */
+function withoutPassword(complaint: string): string {
+  return complaint.replace(/(?<=(?:argument|value) ').*(?=' (?:is invalid|from env))/s, (value) =>
+    /@|password/i.test(value) ? '***' : value,
+  );
 }
 
 type Options = Readonly<Record<string, unknown>>;

@@ -29,11 +29,11 @@ export function errorResponse(severity: 'ERROR' | 'FATAL', error: unknown): Buff
 }
 
 /** Logs why a session has ended: what peers did wrong is theirs to know, what we did wrong is ours. */
-export function logEnd(error: unknown, logger: Logger, address?: string): void {
+export function logEnd(error: unknown, logger: Logger, address?: string, user?: string): void {
   if (!(error instanceof BackgroundError))
     return logger.error({ err: error, address }, 'session failed');
   const { code, hint } = error;
   // Whoever tries to get in is worth a line.
   const level = code.startsWith('28') ? 'warn' : 'info';
-  logger[level]({ code, hint, address }, `session ended: ${error.message}`);
+  logger[level]({ code, hint, address, user }, `session ended: ${error.message}`);
 }

@@ -75,16 +75,18 @@ export async function serveClient(
     logEnd(clock.signal.reason, services.logger, client.address);
     client.refuse(clock.signal.reason);
   });
+  let user: string | undefined;
   try {
     const first = await readFirstPacket(client, services.clientTls);
     if (first?.kind === 'cancel') {
       clock.stop();
       await forwardCancel(first.packet, services);
     } else if (first !== undefined) {
+      user = first.parameters.get('user');
       await serveSession(client, first, services, stream, clock);
     }
   } catch (error) {
-    if (!clock.signal.aborted) logEnd(error, services.logger, client.address);
+    if (!clock.signal.aborted) logEnd(error, services.logger, client.address, user);
     client.refuse(error);
   } finally {
     clock.stop();

@@ -2,8 +2,8 @@ import { BackgroundError, ProtocolError } from '../src/index.ts';
 import type { ClientConnection } from './client-connection.ts';
 import type { ClientTls } from './client-tls.ts';
 
-/** The server's own limit for a startup packet. */
-const MAX_STARTUP_BYTES = 10_000;
+/** The server's own limit for a startup packet: 10,000 bytes behind the length word. */
+const MAX_STARTUP_BYTES = 10_004;
 const MIN_CANCEL_BYTES = 16;
 const MAX_CANCEL_BYTES = 268;
 const SSL_REQUEST = 80877103;
@@ -40,7 +40,7 @@ export async function readFirstPacket(
     if (client.reader.buffered[0] === TLS_HANDSHAKE && !client.isEncrypted && asked.size === 0) {
       if (tls === undefined) throw new ProtocolError('this proxy does not offer TLS');
       await client.secure(tls, true);
-      asked.add(SSL_REQUEST);
+      asked.add(SSL_REQUEST).add(GSSENC_REQUEST);
       continue;
     }
     const packet = await readPacket(client);
@@ -57,6 +57,8 @@ export async function readFirstPacket(
       asked.add(code);
       if (code === SSL_REQUEST && tls !== undefined && !client.isUnixSocket) {
         await answerWithTls(client, tls);
+        // As the server: in TLS nothing is negotiated any more.
+        asked.add(GSSENC_REQUEST);
       } else {
         client.socket.write('N');
       }

@@ -285,7 +285,9 @@ export class Login {
 /** The server does not let the role in any more: its own words, and what that may mean. */
 function explainRefusal(error: unknown): never {
   const { code, message } = reportFieldsOf(error);
-  if (!(error instanceof ServerError) || !code.startsWith('28')) throw error;
+  // 28P01 of our own: the server's verifier is not the one that our keys were made for any more.
+  const isRefusal = error instanceof ServerError ? code.startsWith('28') : code === '28P01';
+  if (!isRefusal) throw error;
   throw new ServerError({
     severity: 'ERROR',
     code,

@@ -155,12 +155,12 @@ describe('readFirstPacket', () => {
       expect(await firstOf(...cut)).to.deep.equal({ kind: 'cancel', packet });
   });
 
-  it('reads a StartupMessage of the 10000 bytes that the server takes', async () => {
+  it('reads a StartupMessage of the 10000 bytes behind its length that the server takes', async () => {
     const filling = 'x'.repeat(
-      10_000 - firstPacket(PROTOCOL_3_0, startupParameters('a', '')).length,
+      10_004 - firstPacket(PROTOCOL_3_0, startupParameters('a', '')).length,
     );
     const packet = firstPacket(PROTOCOL_3_0, startupParameters('a', filling));
-    expect(packet).to.have.length(10_000);
+    expect(packet).to.have.length(10_004);
     expect(await firstOf(packet)).to.deep.include({ kind: 'startup', packet });
   });
 
@@ -212,8 +212,8 @@ describe('readFirstPacket', () => {
     ['a length below 8', Buffer.concat([int32(7), int32(0)]), 'invalid length of startup packet'],
     ['a negative length', Buffer.concat([int32(-1), int32(0)]), 'invalid length of startup packet'],
     [
-      'a length above 10000',
-      Buffer.concat([int32(10_001), int32(PROTOCOL_3_0)]),
+      'a length above 10004',
+      Buffer.concat([int32(10_005), int32(PROTOCOL_3_0)]),
       'invalid length of startup packet',
     ],
     ['an HTTP request', bytes('GET / HTTP/1.1\r\n\r\n'), 'invalid length of startup packet'],
@@ -325,13 +325,13 @@ describe('addParameters', () => {
     expect(packet).to.deep.equal(startup);
   });
 
-  it('adds parameters up to the 10000 bytes that the server takes', () => {
-    const longer = addParameters(startup, [['a', 'x'.repeat(10_000 - startup.length - 3)]]);
-    expect(longer).to.have.length(10_000);
+  it('adds parameters up to the length that the server takes', () => {
+    const longer = addParameters(startup, [['a', 'x'.repeat(10_004 - startup.length - 3)]]);
+    expect(longer).to.have.length(10_004);
   });
 
   it('gives the packet as it is where the server would refuse a longer one', () => {
-    const tooMuch = 'x'.repeat(10_000 - startup.length - 2);
+    const tooMuch = 'x'.repeat(10_004 - startup.length - 2);
     expect(addParameters(startup, [['a', tooMuch]])).to.equal(startup);
   });
 });
