@@ -3,9 +3,9 @@ import { fileURLToPath } from 'node:url';
 import { writeCompatibility } from './compatibility.ts';
 
 /**
- * Runs the conformance suite on each version that PostgreSQL supports, or on those that are named,
- * one after the other: `npm run test:versions -- 14 17`. All of them run, whatever fails. When all
- * versions have run, docs/compatibility.md is written from their results.
+ * Runs the conformance suite and the attacks on each version that PostgreSQL supports, or on those
+ * that are named, one after the other: `npm run test:versions -- 14 17`. All of them run, whatever
+ * fails. When all versions have run, docs/compatibility.md is written from what conforms.
  */
 const VERSIONS = ['14', '15', '16', '17', '18'];
 
@@ -26,7 +26,11 @@ const failed: string[] = [];
 for (const version of asked.length > 0 ? asked : VERSIONS) {
   process.stdout.write(`\nPostgreSQL ${version}\n`);
   const isReady = version === OWN_VERSION || (await install(version));
-  if (!isReady || !(await runSuite(version))) failed.push(version);
+  const hasPassed = isReady && [
+    await runSuite(version, 'conformance'),
+    await runSuite(version, 'security'),
+  ];
+  if (!hasPassed || hasPassed.includes(false)) failed.push(version);
 }
 if (asked.length === 0) {
   writeCompatibility(
@@ -56,18 +60,18 @@ function install(version: string): Promise<boolean> {
   ]);
 }
 
-function runSuite(version: string): Promise<boolean> {
+function runSuite(version: string, suite: 'conformance' | 'security'): Promise<boolean> {
   const options = [
     '--no-config',
     '--timeout=30000',
     ...(process.env['CI'] ? ['--forbid-only'] : []),
     `--require=${path('../support/root-hooks.js')}`,
-    path('../conformance/*.test.js'),
+    path(`../${suite}/*.test.js`),
   ];
   const mocha = fileURLToPath(import.meta.resolve('mocha/bin/mocha.js'));
   return run(process.execPath, ['--enable-source-maps', mocha, ...options], {
     PGBG_TEST_VERSION: version,
-    PGBG_TEST_RESULTS: resultsOf(version),
+    ...(suite === 'conformance' && { PGBG_TEST_RESULTS: resultsOf(version) }),
   });
 }
 
