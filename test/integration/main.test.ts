@@ -38,6 +38,15 @@ describe('the command pg-background-proxy', function () {
     return process;
   }
   const upstream = () => `postgres://${database.host}:${database.port}/${database.name}`;
+  /** Options of a proxy in front of the tests' server, which trusts it. */
+  const inFront = () => [
+    '--upstream',
+    upstream(),
+    '--auth-type',
+    'trust',
+    '--listen',
+    '127.0.0.1:0',
+  ];
 
   it('prints its version', async () => {
     const process = start(['--version']);
@@ -166,7 +175,7 @@ describe('the command pg-background-proxy', function () {
   it('keeps its secret in a file of mode 0600, so that a restart changes nothing', async () => {
     const file = join(folder, 'pg-background-proxy', 'pg-background-proxy.secret');
     const secrets: string[] = [];
-    const options = ['--upstream', upstream(), '--auth-type', 'trust', '--listen', '127.0.0.1:0'];
+    const options = inFront();
     const run = async (sql: string[]) => {
       const process = start(options);
       const client = new pg.Client(await process.ready());
@@ -187,14 +196,7 @@ describe('the command pg-background-proxy', function () {
 
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     it(`ends with exit code 0 on ${signal}, and its sessions with it`, async () => {
-      const process = start([
-        '--upstream',
-        upstream(),
-        '--auth-type',
-        'trust',
-        '--listen',
-        '127.0.0.1:0',
-      ]);
+      const process = start(inFront());
       const client = new pg.Client(await process.ready());
       const closed = new Promise<void>((resolve) =>
         client.on('error', () => resolve()).on('end', () => resolve()),
@@ -216,14 +218,7 @@ describe('the command pg-background-proxy', function () {
   it('ends without delay when a client went before it', async function () {
     // The time that a frozen client is given is a minute: it must not be waited for here.
     this.timeout(20_000);
-    const process = start([
-      '--upstream',
-      upstream(),
-      '--auth-type',
-      'trust',
-      '--listen',
-      '127.0.0.1:0',
-    ]);
+    const process = start(inFront());
     const client = new pg.Client(await process.ready());
     await client.connect();
     await client.end();
@@ -233,14 +228,7 @@ describe('the command pg-background-proxy', function () {
   it('waits for workers that still run, and they commit', async () => {
     const observer = await database.direct();
     await observer.query('CREATE TABLE finished (a int)');
-    const process = start([
-      '--upstream',
-      upstream(),
-      '--auth-type',
-      'trust',
-      '--listen',
-      '127.0.0.1:0',
-    ]);
+    const process = start(inFront());
     const client = new pg.Client(await process.ready());
     client.on('error', () => {});
     await client.connect();
@@ -288,10 +276,7 @@ describe('the command pg-background-proxy', function () {
 
   it('prints the script of CREATE and DROP EXTENSION, which works through the proxy', async () => {
     const environment = { PGBG_SECRET: 'a secret of sixteen or more' };
-    const process = start(
-      ['--upstream', upstream(), '--auth-type', 'trust', '--listen', '127.0.0.1:0'],
-      environment,
-    );
+    const process = start(inFront(), environment);
     const client = new pg.Client(await process.ready());
     await client.connect();
     const print = async (...options: string[]) => {

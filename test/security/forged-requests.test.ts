@@ -4,9 +4,10 @@
  */
 import { expect } from 'chai';
 import { randomUUID } from 'node:crypto';
-import { inBackground } from '../support/background.ts';
 import { eventually } from '../support/eventually.ts';
 import {
+  expectNothingStarted,
+  takenBy,
   hexOf,
   launchOf,
   makeUp,
@@ -148,27 +149,13 @@ describe('a request that is raised by hand', () => {
     await proxy.stop();
   });
 
-  /** In whose name forged requests have run SQL. */
-  const taken = async () =>
-    (await (await proxy.database.direct()).query<{ by: string }>('TABLE taken')).rows.map(
-      ({ by }) => by,
-    );
-
-  /** Nothing was started by anything but the next call, which is answered. */
-  async function expectNothingStarted(client = member): Promise<void> {
-    expect(await inBackground(client, 'SELECT 1', 'n int')).to.deep.equal([[1]]);
-    expect(await client.value('SELECT workers_launched FROM pg_background_stats_v2()')).to.equal(
-      '1',
-    );
-    expect(await taken()).to.deep.equal([]);
-    expect(client.notices).to.deep.equal([]);
-  }
+  const nothingStarted = (client = member) => expectNothingStarted(proxy, client);
 
   it('is honoured when it is genuine, or these tests would show nothing', async () => {
     const { isAnswered, logged } = await play(proxy, member, await sign(member, launchOf(TAKE)));
     expect({ isAnswered, logged }).to.deep.equal({ isAnswered: true, logged: [] });
     await eventually(async () => {
-      expect(await taken()).to.deep.equal(['forging_member']);
+      expect(await takenBy(proxy)).to.deep.equal(['forging_member']);
     });
   });
 
@@ -184,21 +171,21 @@ describe('a request that is raised by hand', () => {
           forged,
           forged.split(' ')[2]?.slice(0, 16),
         );
-        await expectNothingStarted();
+        await nothingStarted();
         if (reason !== undefined) expect(logged).to.deep.equal([`callback dropped: ${reason}`]);
       });
     }
 
     it('from a role without grants that knows everything but the key', async () => {
       await play(proxy, guest, await makeUp(guest, launchOf(TAKE)));
-      await expectNothingStarted();
+      await nothingStarted();
       expect(guest.notices).to.deep.equal([]);
     });
 
     it('from a role without grants that calls itself the superuser', async () => {
       const request = withPart(await makeUp(guest, launchOf(TAKE)), 'role', hexOf('postgres'));
       await play(proxy, guest, withPart(request, 'roleOid', '10'));
-      await expectNothingStarted();
+      await nothingStarted();
     });
 
     it('when a bound signature of the superuser was turned into a free one', async () => {
@@ -209,7 +196,7 @@ describe('a request that is raised by hand', () => {
       expect(partOf(bound, 'kind')).to.equal('bound');
       expect(partOf(bound, 'role')).to.equal(hexOf('postgres'));
       await play(proxy, member, withPart(bound, 'kind', 'free'));
-      await expectNothingStarted();
+      await nothingStarted();
     });
 
     it('when its verb is no function of the API', async () => {
@@ -217,14 +204,14 @@ describe('a request that is raised by hand', () => {
         const { logged } = await play(proxy, member, await sign(member, payloadOf(verb, {})));
         expect(logged, verb).to.deep.equal(['callback dropped: a malformed request']);
       }
-      await expectNothingStarted();
+      await nothingStarted();
     });
 
     it('when it asks for a key with a token that is made up', async () => {
       const text = `I ${randomUUID()} ${newHeader()} ${payloadOf('key', {})}`;
       const { logged } = await playText(proxy, member, text);
       expect(logged).to.deep.equal(['callback dropped: a stray install']);
-      await expectNothingStarted();
+      await nothingStarted();
     });
   });
 
@@ -255,7 +242,7 @@ describe('a request that is raised by hand', () => {
       expect(logged).to.have.length(1);
       expect(logged[0]).to.match(/^callback dropped: a (stray|message)/);
       expect(guest.notices).to.deep.equal([]);
-      await expectNothingStarted();
+      await nothingStarted();
     });
   }
 
@@ -266,11 +253,11 @@ describe('a request that is raised by hand', () => {
       await member.query(raising([text.slice(0, end)]));
     }
     expect(proxy.log.some((line) => line.startsWith('callback dropped'))).to.equal(true);
-    expect(await taken()).to.deep.equal([]);
+    expect(await takenBy(proxy)).to.deep.equal([]);
     // None of the pieces has used the request up: it was its number that counted, not its beginning.
     expect((await play(proxy, member, genuine)).isAnswered).to.equal(true);
     await eventually(async () => {
-      expect(await taken()).to.deep.equal(['forging_member']);
+      expect(await takenBy(proxy)).to.deep.equal(['forging_member']);
     });
   });
 
@@ -278,6 +265,6 @@ describe('a request that is raised by hand', () => {
     const genuine = await sign(member, launchOf(TAKE));
     const texts = changes.map(({ forge }) => forge(genuine));
     await member.query(raising([...texts, ...texts, ...texts]));
-    await expectNothingStarted();
+    await nothingStarted();
   });
 });

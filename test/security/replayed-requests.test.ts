@@ -3,9 +3,18 @@
  * of another session, of a worker, or played again.
  */
 import { expect } from 'chai';
-import { inBackground, launch, readResult } from '../support/background.ts';
+import { launch, readResult } from '../support/background.ts';
 import { eventually } from '../support/eventually.ts';
-import { launchOf, play, sign, textOf, withPart, type Request } from '../support/forgery.ts';
+import {
+  expectNothingStarted,
+  launchOf,
+  play,
+  sign,
+  textOf,
+  takenBy,
+  withPart,
+  type Request,
+} from '../support/forgery.ts';
 import { Gate } from '../support/gate.ts';
 import { TestProxy, type TestClient } from '../support/proxy.ts';
 
@@ -33,26 +42,12 @@ describe('a request that was genuine elsewhere or before', () => {
     await proxy.stop();
   });
 
-  /** In whose name forged requests have run SQL. */
-  const taken = async () =>
-    (await (await proxy.database.direct()).query<{ by: string }>('TABLE taken')).rows.map(
-      ({ by }) => by,
-    );
-
-  /** Nothing was started by anything but the next call, which is answered. */
-  async function expectNothingStarted(client = member): Promise<void> {
-    expect(await inBackground(client, 'SELECT 1', 'n int')).to.deep.equal([[1]]);
-    expect(await client.value('SELECT workers_launched FROM pg_background_stats_v2()')).to.equal(
-      '1',
-    );
-    expect(await taken()).to.deep.equal([]);
-    expect(client.notices).to.deep.equal([]);
-  }
+  const nothingStarted = (client = member) => expectNothingStarted(proxy, client);
 
   it("starts nothing when it was signed in another session, for that session's token", async () => {
     const other = await proxy.connect({ user: 'replay_member' });
     const { logged } = await play(proxy, member, await sign(other, launchOf(TAKE)));
-    await expectNothingStarted();
+    await nothingStarted();
     expect(logged).to.deep.equal(['callback dropped: a request of another session']);
   });
 
@@ -64,7 +59,7 @@ describe('a request that was genuine elsewhere or before', () => {
     expect(logged).to.deep.equal(['callback dropped: a request of another backend']);
     const own = await play(proxy, other, await sign(other, launchOf(TAKE)));
     expect(own.logged).to.deep.equal(['callback dropped: a request of another session']);
-    await expectNothingStarted();
+    await nothingStarted();
   });
 
   it('starts nothing when it is played again', async () => {
@@ -80,11 +75,11 @@ describe('a request that was genuine elsewhere or before', () => {
 
   it('starts nothing when it is older than the last', async () => {
     const held = await sign(member, launchOf(TAKE));
-    await expectNothingStarted();
+    await nothingStarted();
     expect((await play(proxy, member, held)).logged).to.deep.equal([
       'callback dropped: a request that is not newer than the last',
     ]);
-    expect(await taken()).to.deep.equal([]);
+    expect(await takenBy(proxy)).to.deep.equal([]);
   });
   describe('inside a worker', () => {
     for (const [what, forge] of [
@@ -123,7 +118,7 @@ describe('a request that was genuine elsewhere or before', () => {
         await direct.query('SELECT pg_advisory_unlock(4712); DROP TABLE order_book');
         expect(await readResult(member, pid)).to.deep.equal([['DO']]);
         expect(member.notices).to.deep.equal([]);
-        expect(await taken()).to.deep.equal([]);
+        expect(await takenBy(proxy)).to.deep.equal([]);
       });
     }
   });

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { expect } from 'chai';
 import type pg from 'pg';
+import { inBackground } from './background.ts';
 import { eventually } from './eventually.ts';
 import type { TestClient, TestProxy } from './proxy.ts';
 
@@ -168,4 +169,18 @@ async function isShown(observer: pg.Client, nonce: string): Promise<boolean> {
     [`pgbg:${nonce}:`, `--pgbg:${nonce}:`],
   );
   return rows.length > 0;
+}
+
+/** Fails when anything was started in a session but the next call, which is answered. */
+export async function expectNothingStarted(proxy: TestProxy, client: TestClient): Promise<void> {
+  expect(await inBackground(client, 'SELECT 1', 'n int')).to.deep.equal([[1]]);
+  expect(await client.value('SELECT workers_launched FROM pg_background_stats_v2()')).to.equal('1');
+  expect(await takenBy(proxy), 'who has run forged SQL').to.deep.equal([]);
+  expect(client.notices).to.deep.equal([]);
+}
+
+/** In whose name forged requests have run SQL: it writes to a table `taken (by text)`. */
+export async function takenBy(proxy: TestProxy): Promise<string[]> {
+  const direct = await proxy.database.direct();
+  return (await direct.query<{ by: string }>('TABLE taken')).rows.map(({ by }) => by);
 }
