@@ -9,7 +9,7 @@ import { AuthServer } from '../support/auth-server.ts';
 import { certificates, hasOpenssl } from '../support/certificates.ts';
 import { drivers, psqlEnvironment, WHO_LAUNCHES, type Login } from '../support/drivers.ts';
 import { eventually } from '../support/eventually.ts';
-import { firstPacket } from '../support/messages.ts';
+import { firstPacket, message, zeroTerminated } from '../support/messages.ts';
 import { hasPsql, runPsql } from '../support/psql.ts';
 import { rejectionOf } from '../support/rejection.ts';
 import {
@@ -212,6 +212,34 @@ describe('TLS towards the client', () => {
     }
   });
 
+  it('ends a session in which bytes arrive that are not of its TLS', async () => {
+    for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
+      const dialled = await dial(allow.port);
+      expect(await askForTls(dialled)).to.equal('S');
+      const versions = { minVersion: version, maxVersion: version };
+      const client = RawClient.over(await startTls(dialled, { ...trusting(), ...versions }));
+      await logIn(client);
+      // As somebody in between can write them: a record that nobody has encrypted.
+      dialled.write(Buffer.concat([Buffer.from([0x17, 3, 3, 0, 40]), Buffer.alloc(40, 7)]));
+      await eventually(async () => {
+        expect(await server.backendsOf('app'), 'sessions that are left').to.deep.equal([]);
+      });
+      client.socket.destroy();
+    }
+  });
+
+  it('does not begin a handshake again within TLS 1.2', async () => {
+    const socket = await dialTls(allow.port, { ...trusting(), maxVersion: 'TLSv1.2' });
+    await logIn(RawClient.over(socket));
+    const again = new Promise<void>((resolve, reject) => {
+      socket.once('close', () => reject(new Error('closed')));
+      socket.once('error', reject);
+      socket.renegotiate({}, (error) => (error === null ? resolve() : reject(error)));
+    });
+    await rejectionOf(again);
+    socket.destroy();
+  });
+
   it('shows a certificate that was replaced to the next client, and keeps it before a broken one', async () => {
     const fingerprint = async () => {
       const socket = await dialTls(allow.port, trusting());
@@ -297,6 +325,14 @@ describe('TLS towards the client', () => {
       expect(process.stderr).to.match(/^error: .*client-tls/m);
     }
   });
+
+  async function logIn(client: RawClient): Promise<void> {
+    client.listen();
+    client.socket.write(startup());
+    await client.until('R');
+    client.socket.write(message('p', zeroTerminated('secret')));
+    await client.until('Z');
+  }
 
   /** Goes as far as the proxy's question, and leaves. */
   async function expectPasswordQuestion(client: RawClient): Promise<void> {
