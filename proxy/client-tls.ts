@@ -1,3 +1,4 @@
+import { constants } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { createSecureContext, TLSSocket, type SecureContext } from 'node:tls';
@@ -34,7 +35,9 @@ export class ClientTls {
   ): Promise<ClientTls> {
     const load = async () => {
       const [cert, key] = await Promise.all([readFile(certFile), readFile(keyFile)]);
-      return createSecureContext({ cert, key, minVersion: 'TLSv1.2' });
+      // As the server: a second handshake would cost us more than whoever asks for it.
+      const secureOptions = constants.SSL_OP_NO_RENEGOTIATION;
+      return createSecureContext({ cert, key, minVersion: 'TLSv1.2', secureOptions });
     };
     return new ClientTls(sslmode, await WatchedFiles.open([certFile, keyFile], load, logger));
   }
@@ -57,6 +60,8 @@ export class ClientTls {
       secured.once('close', () => reject(new ProtocolError('the client left the TLS handshake')));
     });
     secured.on('error', () => {}); // 'close' follows
+    // Of what breaks TLS behind the handshake Node.js tells only its own kind of server, and goes on.
+    secured.on('_tlsError', () => secured.destroy());
     if (isDirect && secured.alpnProtocol !== ALPN_PROTOCOL) {
       secured.destroy();
       throw new ProtocolError('direct TLS without the ALPN protocol "postgresql"');
