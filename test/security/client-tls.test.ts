@@ -1,7 +1,8 @@
 // TLS between client and proxy: who gets it, who must have it, and how it begins.
 import { expect } from 'chai';
+import { execFileSync } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
-import { copyFile, mkdir, rename, symlink, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { serialize } from 'pg-protocol';
 import { AuthProxies, type RunningProxy } from '../support/auth-proxies.ts';
@@ -297,6 +298,25 @@ describe('TLS towards the client', () => {
     await rename(`${link}.new`, link);
     expect(await shown()).to.equal(derOf(renewed));
     await proxy.process.stop();
+  });
+
+  it('stops also where a client has gone while its certificate was read', async () => {
+    const { cert, certFile: good, keyFile: key } = certificates().server;
+    const file = join(proxies.folder, 'slow.crt');
+    await copyFile(good, file);
+    const { process, port } = await proxies.start({
+      options: ['--client-tls-cert-file', file, '--client-tls-key-file', key],
+    });
+    // Nobody can read it before it is written.
+    await rm(file);
+    execFileSync('mkfifo', [file]);
+    const client = await dial(port);
+    expect(await askForTls(client)).to.equal('S');
+    const ended = process.stop();
+    await restOf(client);
+    await writeFile(file, cert);
+    const patience = new Promise((resolve) => setTimeout(resolve, 5_000, 'it goes on').unref());
+    expect(await Promise.race([ended, patience])).to.equal(0);
   });
 
   it('does not start with files that are missing, broken or not a pair', async () => {
