@@ -14,6 +14,8 @@ export interface ClientTlsFiles {
   readonly keyFile: string;
 }
 
+const CLIENT_LEFT = 'the client left the TLS handshake';
+
 /** The server's side of TLS with clients. Its files are read again when they have changed. */
 export class ClientTls {
   readonly sslmode: Exclude<ClientSslMode, 'off'>;
@@ -49,15 +51,18 @@ export class ClientTls {
    * @throws Error when the handshake fails; the connection is gone then
    */
   async accept(plain: Socket, isDirect: boolean): Promise<Socket> {
+    const secureContext = await this.#context.current();
+    // Over a connection that has gone meanwhile no event would ever come.
+    if (plain.destroyed) throw new ProtocolError(CLIENT_LEFT);
     const secured = new TLSSocket(plain, {
       isServer: true,
-      secureContext: await this.#context.current(),
+      secureContext,
       ALPNProtocols: [ALPN_PROTOCOL],
     });
     await new Promise<void>((resolve, reject) => {
       secured.once('secure', resolve);
       secured.once('error', reject);
-      secured.once('close', () => reject(new ProtocolError('the client left the TLS handshake')));
+      secured.once('close', () => reject(new ProtocolError(CLIENT_LEFT)));
     });
     secured.on('error', () => {}); // 'close' follows
     // Of what breaks TLS behind the handshake Node.js tells only its own kind of server, and goes on.
