@@ -22,9 +22,25 @@ export class Admission {
   #sessions = 0;
   #logins = 0;
   readonly #waiting = new Set<() => void>();
+  /** How those are sent away who have not said yet what they want, oldest first. */
+  readonly #strangers = new Set<() => void>();
 
   constructor(limits: Pick<ClientLimits, 'maxClientConn' | 'maxLogins'>) {
     this.#limits = limits;
+  }
+
+  /**
+   * Takes note of a connection until what this gives is called: when it has said what it wants, or is
+   * gone. Of too many the oldest is sent away, for whoever means it well speaks at once.
+   */
+  knock(sendAway: () => void): () => void {
+    this.#strangers.add(sendAway);
+    const [oldest] = this.#strangers;
+    if (this.#strangers.size > this.#limits.maxClientConn + this.#limits.maxLogins) {
+      this.#strangers.delete(oldest as () => void);
+      oldest?.();
+    }
+    return () => this.#strangers.delete(sendAway);
   }
 
   /**

@@ -1,3 +1,4 @@
+import { constants } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { createSecureContext, TLSSocket, type SecureContext } from 'node:tls';
@@ -12,6 +13,8 @@ export interface ClientTlsFiles {
   readonly certFile: string;
   readonly keyFile: string;
 }
+
+const CLIENT_LEFT = 'the client left the TLS handshake';
 
 /** The server's side of TLS with clients. Its files are read again when they have changed. */
 export class ClientTls {
@@ -34,7 +37,9 @@ export class ClientTls {
   ): Promise<ClientTls> {
     const load = async () => {
       const [cert, key] = await Promise.all([readFile(certFile), readFile(keyFile)]);
-      return createSecureContext({ cert, key, minVersion: 'TLSv1.2' });
+      // As the server: a second handshake would cost us more than whoever asks for it.
+      const secureOptions = constants.SSL_OP_NO_RENEGOTIATION;
+      return createSecureContext({ cert, key, minVersion: 'TLSv1.2', secureOptions });
     };
     return new ClientTls(sslmode, await WatchedFiles.open([certFile, keyFile], load, logger));
   }
@@ -46,17 +51,22 @@ export class ClientTls {
    * @throws Error when the handshake fails; the connection is gone then
    */
   async accept(plain: Socket, isDirect: boolean): Promise<Socket> {
+    const secureContext = await this.#context.current();
+    // Over a connection that has gone meanwhile no event would ever come.
+    if (plain.destroyed) throw new ProtocolError(CLIENT_LEFT);
     const secured = new TLSSocket(plain, {
       isServer: true,
-      secureContext: await this.#context.current(),
+      secureContext,
       ALPNProtocols: [ALPN_PROTOCOL],
     });
     await new Promise<void>((resolve, reject) => {
       secured.once('secure', resolve);
       secured.once('error', reject);
-      secured.once('close', () => reject(new ProtocolError('the client left the TLS handshake')));
+      secured.once('close', () => reject(new ProtocolError(CLIENT_LEFT)));
     });
     secured.on('error', () => {}); // 'close' follows
+    // Of what breaks TLS behind the handshake Node.js tells only its own kind of server, and goes on.
+    secured.on('_tlsError', () => secured.destroy());
     if (isDirect && secured.alpnProtocol !== ALPN_PROTOCOL) {
       secured.destroy();
       throw new ProtocolError('direct TLS without the ALPN protocol "postgresql"');

@@ -88,7 +88,8 @@ export function commandLine(actions: {
 
 /** A complaint of commander's repeats the value that is wrong; a connection string may hold a password. */
 function withoutPassword(complaint: string): string {
-  return complaint.replace(/(?<=(?:argument|value) ').*(?=' (?:is invalid|from env))/s, (value) =>
+  const named = complaint.replace(/(?<=unknown option '[^=']*=).*(?=')/s, '***');
+  return named.replace(/(?<=(?:argument|value) ').*(?=' (?:is invalid|from env))/s, (value) =>
     /@|password/i.test(value) ? '***' : value,
   );
 }

@@ -22,6 +22,9 @@ const PARAMETERS: readonly string[] = [
   ...['sslmode', 'sslrootcert', 'sslcert', 'sslkey'],
 ];
 
+/** What a timer can measure: a longer time would be over at once. */
+export const MAX_SECONDS = 2_147_483;
+
 const EXPECTED = 'Expected postgres://host:port, or ?host=/folder of a Unix socket.';
 
 /**
@@ -55,7 +58,7 @@ function read(url: URL): ConnectionString {
   if (!Number.isInteger(port) || port < 1 || port > 65535)
     throw new Error(`${port} is no port of a server.`);
   const timeout = Number(parameter('connect_timeout') ?? 0);
-  if (!Number.isInteger(timeout) || timeout < 0)
+  if (!Number.isInteger(timeout) || timeout < 0 || timeout > MAX_SECONDS)
     throw new Error('Expected a number of seconds as connect_timeout.');
   const user = parameter('user') ?? (decodeURIComponent(url.username) || 'postgres');
   const database = parameter('dbname') ?? (decodeURIComponent(url.pathname.slice(1)) || user);
@@ -109,6 +112,13 @@ function sslModeOf(
   sslrootcert: string | undefined,
   host: string,
 ): ConnectionString['sslmode'] {
+  // As libpq: public authorities vouch for names, and give a certificate to everybody who has one.
+  if (sslrootcert === 'system' && (sslmode === 'require' || sslmode === 'verify-ca'))
+    throw new Error(
+      `sslmode=${sslmode} with sslrootcert=system takes anybody's certificate: use sslmode=verify-full.`,
+    );
+  if (sslrootcert === undefined && sslmode === 'verify-ca')
+    throw new Error('sslmode=verify-ca needs sslrootcert.');
   switch (sslmode) {
     case undefined:
       return host.startsWith('/') || isLoopback(host) ? 'disable' : 'verify-full';

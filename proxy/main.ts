@@ -63,7 +63,8 @@ async function run(config: ProxyConfig): Promise<void> {
       upstream.connectTimeoutMs ?? defaultEngineSettings.serverConnectTimeoutMs;
     if (config.upstream !== undefined) await checkReachable(config.upstream, server);
     const secret = await findSecret(config, embedded?.dataDirectory, logger);
-    await warnOfReaders([config.authFile, config.runAsFile, config.clientTlsKeyFile], logger);
+    const { authFile, runAsFile, clientTlsKeyFile } = config;
+    await warnOfReaders([authFile, runAsFile, clientTlsKeyFile, upstream.sslkey], logger);
     const place = { server, serverConnectTimeoutMs, secret, logger };
     authentication = await naming('--auth-file', openAuthentication(config, place));
     warnOfPlainPasswords(config, logger);

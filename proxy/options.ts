@@ -1,7 +1,7 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { isCustomSetting } from '../src/index.ts';
 import { defaultClientLimits } from './admission.ts';
-import { parseConnectionString, type ConnectionString } from './connection-string.ts';
+import { MAX_SECONDS, parseConnectionString, type ConnectionString } from './connection-string.ts';
 
 /** An address to listen on. */
 export interface Address {
@@ -89,7 +89,7 @@ export function addOptions(program: Command): Command {
     .addOption(
       option('--client-login-timeout <seconds>', 'how long a login may take in all')
         .default(defaultClientLimits.clientLoginTimeoutMs / 1_000)
-        .argParser(parseCount),
+        .argParser(parseSeconds),
     )
     .addOption(
       option('--max-client-conn <n>', 'how many clients there may be')
@@ -147,6 +147,13 @@ function parseCount(text: string): number {
   if (!/^[1-9]\d{0,6}$/.test(text))
     throw new InvalidArgumentError('Expected a whole number from 1.');
   return Number(text);
+}
+
+function parseSeconds(text: string): number {
+  const seconds = parseCount(text);
+  if (seconds > MAX_SECONDS)
+    throw new InvalidArgumentError(`Expected ${MAX_SECONDS} seconds at most.`);
+  return seconds;
 }
 
 function parseNames(text: string): readonly string[] {

@@ -76,6 +76,10 @@ export async function logIn(
       server.destroy();
       return undefined;
     }
+    if (!attempt.isAccepted && !attempt.isRefused) {
+      server.destroy();
+      throw new BackgroundError('08006', 'the server closed the connection during the login');
+    }
     if (outcome === 'clear') defaults?.clear();
     else if (outcome !== undefined) defaults?.note(outcome);
     if (outcome !== undefined && !haveSameNames(given, defaults?.parameters() ?? [])) {
@@ -106,6 +110,13 @@ const TERMINATE_TIMEOUT_MS = 5_000;
 
 const TERMINATE = 'X'.charCodeAt(0);
 
+/** What a server may say before it has accepted a session, but for what it asks. */
+const BEFORE_ACCEPTANCE: ReadonlySet<number> = new Set([
+  MessageType.errorResponse,
+  MessageType.noticeResponse,
+  MessageType.negotiateProtocolVersion,
+]);
+
 /** What the session said of the defaults: they are in nobody's way, or these names are; undefined when it was not asked. */
 type Outcome = 'clear' | readonly string[] | undefined;
 
@@ -128,6 +139,7 @@ class LoginAttempt {
   readonly #isUnchecked: boolean;
   readonly #authenticator: Authenticator;
   #state: State = 'authenticating';
+  #isRefused = false;
   #pending: Buffer = Buffer.alloc(0);
   #kept: Buffer[] = [];
   #keptBytes = 0;
@@ -153,6 +165,11 @@ class LoginAttempt {
 
   get isAccepted(): boolean {
     return this.#authenticator.isAccepted;
+  }
+
+  /** Whether it has said why there is no session. */
+  get isRefused(): boolean {
+    return this.#isRefused;
   }
 
   /** What the client is to be told: the beginning of the session, or why there is none. */
@@ -224,6 +241,9 @@ class LoginAttempt {
         if (type === MessageType.authentication) return this.#authenticate(frame);
         if (type === MessageType.readyForQuery)
           throw new ProtocolError('ReadyForQuery from the server before AuthenticationOk');
+        if (!BEFORE_ACCEPTANCE.has(type))
+          throw new ProtocolError('the server spoke out of turn before AuthenticationOk');
+        this.#isRefused ||= type === MessageType.errorResponse;
         return this.#keep(frame);
       case 'starting':
         this.#keep(frame);

@@ -1,10 +1,5 @@
 import type { Socket } from 'node:net';
-import {
-  BackgroundError,
-  type BackgroundEngine,
-  type Logger,
-  type OpenedSession,
-} from '../src/index.ts';
+import { type BackgroundEngine, type Logger, type OpenedSession } from '../src/index.ts';
 import { Interceptor } from './interceptor.ts';
 import { pump } from './relay.ts';
 import { fatalResponse, logEnd } from './replies.ts';
@@ -68,8 +63,6 @@ export async function relaySession(
     onLoggedIn();
     if (login === undefined || client.destroyed) return;
     if (login.isAccepted) opened?.accepted(start.proof.credential);
-    else if (login.fromServer.length === 0)
-      throw new BackgroundError('08006', 'the server closed the connection during the login');
     const { server, fromServer: greeting, fromClient: impatience } = login;
     stream.isBetweenMessages = () => !isReplication && streams.fromServer.isBetweenMessages;
     await new Promise<void>((resolve) => {

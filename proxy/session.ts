@@ -18,6 +18,11 @@ const SHUTDOWN = new BackgroundError(
   'terminating connection due to administrator command',
 );
 
+const TOO_MANY_SILENT = new BackgroundError(
+  '53300',
+  'too many connections have not said what they want',
+);
+
 /** What a session needs of the proxy. */
 export interface SessionServices extends ServerTarget {
   readonly engine: BackgroundEngine;
@@ -75,9 +80,10 @@ export async function serveClient(
     logEnd(clock.signal.reason, services.logger, client.address);
     client.refuse(clock.signal.reason);
   });
+  const forget = services.admission.knock(() => client.refuse(TOO_MANY_SILENT));
   let user: string | undefined;
   try {
-    const first = await readFirstPacket(client, services.clientTls);
+    const first = await readFirstPacket(client, services.clientTls).finally(forget);
     if (first?.kind === 'cancel') {
       clock.stop();
       await forwardCancel(first.packet, services);

@@ -10,6 +10,8 @@ export class WatchedFiles<T> {
   readonly #load: () => Promise<T>;
   readonly #logger: Logger;
   #stamp: string;
+  /** With which stamp the files were last said to be of no use. */
+  #lamented: string | undefined;
   #value: T;
   #looking: Promise<T> | undefined;
 
@@ -47,15 +49,21 @@ export class WatchedFiles<T> {
   async #look(): Promise<T> {
     const stamp = await stampOf(this.#paths);
     if (stamp === this.#stamp) return this.#value;
-    this.#stamp = stamp;
     try {
       this.#value = await this.#load();
+      this.#stamp = stamp;
       this.#logger.info({ files: this.#paths }, 'files were read again');
     } catch (error) {
-      this.#logger.warn(
-        { files: this.#paths, reason: (error as Error).message },
-        'files have changed and cannot be used: what they held before stays in force',
-      );
+      const { errno, message: reason } = error as NodeJS.ErrnoException;
+      // What the system could not do just now, it may do the next time; what is wrong stays wrong.
+      if (errno === undefined) this.#stamp = stamp;
+      if (stamp !== this.#lamented) {
+        this.#logger.warn(
+          { files: this.#paths, reason },
+          'files have changed and cannot be used: what they held before stays in force',
+        );
+      }
+      this.#lamented = stamp;
     }
     return this.#value;
   }

@@ -23,6 +23,10 @@ export interface MessageHandler {
 /** How long the server may take to take a CancelRequest. */
 const CANCEL_TIMEOUT_MS = 10_000;
 
+/** An expression: the role that a connection has logged in as, which keeps its number when it is renamed. */
+export const OWN_ROLE_OID =
+  '(SELECT me.usesysid FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS me)';
+
 /** All rows of one exchange, as text. */
 export type TextRows = readonly (readonly (string | null)[])[];
 

@@ -8,7 +8,7 @@ import {
 } from './callback.ts';
 import type { AdvisoryLock, ControlLink } from './control-link.ts';
 import { Conversation } from './conversation.ts';
-import { raisableFields, reportFieldsOf, type ReportFields } from './errors.ts';
+import { raisableFields, reportFieldsOf, RoleRenamed, type ReportFields } from './errors.ts';
 import type { Login, SessionMarks } from './login.ts';
 import { RequestVerifier, Unverified, WrongSignature } from './request-verifier.ts';
 import type { SpoolBudget } from './row-spool.ts';
@@ -67,6 +67,8 @@ export class BackgroundSession {
   readonly #seal: string;
   readonly #verifier: RequestVerifier;
   readonly #calls: SessionCalls;
+  /** The links that were found to have logged in as the session has. */
+  readonly #ownLinks = new WeakSet<ControlLink>();
   #pid = 0;
   #call: Call | undefined;
   /** The worker that runs on this connection right now, when it is a worker's. */
@@ -220,6 +222,7 @@ export class BackgroundSession {
     // Whoever is not admitted gets no turn on the link that all sessions of the login share.
     const link = await this.#withLink(async (current) => {
       await this.#admit(call, current);
+      await this.#checkLogin(current);
       return current;
     });
     const answer = this.#perform(call, link).then(
@@ -246,6 +249,13 @@ export class BackgroundSession {
     message = undefined;
     await this.#verifier.admit(context, link, this.#pid);
     conversation.abandoned.throwIfAborted();
+  }
+
+  /** The link, and workers after it, log in by name: the name may be another's by now. Both keep their roles. */
+  async #checkLogin(link: ControlLink): Promise<void> {
+    if (this.#ownLinks.has(link)) return;
+    if (!(await link.isLoginOf(this.#pid))) throw new RoleRenamed();
+    this.#ownLinks.add(link);
   }
 
   /** Does what an admitted call asks for, once it is known to be genuine. */

@@ -1,6 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { BackendConnection, type LoginTarget, type TextRows } from './backend-connection.ts';
+import {
+  BackendConnection,
+  OWN_ROLE_OID,
+  type LoginTarget,
+  type TextRows,
+} from './backend-connection.ts';
 import { NARROW_BYTES, wideBytes } from './callback.ts';
 import type { Packet } from './conversation.ts';
 import { BackgroundError, toDatabaseText } from './errors.ts';
@@ -17,7 +22,7 @@ const SERVER_CLOCK =
 const DESCRIBE = `SELECT (SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c), d.oid,
   pg_catalog.current_setting('track_activities'),
   (SELECT s.setting FROM pg_catalog.pg_settings AS s WHERE s.name OPERATOR(pg_catalog.=) 'track_activity_query_size'),
-  pg_catalog.getdatabaseencoding(), ${SERVER_CLOCK}
+  pg_catalog.getdatabaseencoding(), ${SERVER_CLOCK}, ${OWN_ROLE_OID}
   FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()`;
 
 const READ_INSTALLATION = `SELECT
@@ -89,6 +94,8 @@ export class ControlLink {
   readonly identity: DatabaseIdentity;
   /** The database's encoding by its PostgreSQL name. */
   readonly encoding: string;
+  /** The role that the link has logged in as, whatever it is called by now. */
+  readonly roleOid: number;
   readonly #connection: BackendConnection;
   readonly #trustedOwners: ReadonlySet<string>;
   readonly #wideBytes: number;
@@ -106,7 +113,7 @@ export class ControlLink {
     trustedOwners: readonly string[],
     description: readonly (string | null)[],
   ) {
-    const [systemIdentifier, databaseOid, trackActivities, querySize, encoding, clock] =
+    const [systemIdentifier, databaseOid, trackActivities, querySize, encoding, clock, roleOid] =
       description;
     this.#connection = connection;
     this.#trustedOwners = new Set(trustedOwners.map(toDatabaseText));
@@ -115,6 +122,7 @@ export class ControlLink {
       databaseOid: Number(databaseOid),
     };
     this.encoding = encoding ?? 'UTF8';
+    this.roleOid = Number(roleOid);
     this.#setClock(clock);
     this.#wideBytes = trackActivities === 'on' ? wideBytes(Number(querySize)) : 0;
   }
@@ -276,6 +284,14 @@ export class ControlLink {
       `SELECT p FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(${pid})) AS p`,
     );
     return rows.map(([blocker]) => Number(blocker));
+  }
+
+  /** Whether a backend has logged in as our role: our name may be another's by now. */
+  async isLoginOf(pid: number): Promise<boolean> {
+    const rows = await this.#ask(
+      `SELECT a.usesysid OPERATOR(pg_catalog.=) ${this.roleOid} FROM pg_catalog.pg_stat_get_activity(${pid}) AS a`,
+    );
+    return rows[0]?.[0] === 't';
   }
 
   /** Whether a role has the privileges of another, as the server says. */

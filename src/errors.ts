@@ -56,6 +56,13 @@ export class ServerError extends Error {
   }
 }
 
+/** A name leads to another role than the one that a session, or a function, has by it. */
+export class RoleRenamed extends BackgroundError {
+  constructor() {
+    super('42501', 'the name of the role is that of another role now', { hint: 'Connect again.' });
+  }
+}
+
 /** The server, or somebody who poses as it, broke the protocol. */
 export class ProtocolError extends BackgroundError {
   constructor(message: string) {

@@ -1,4 +1,4 @@
-import { BackendConnection, type LoginTarget } from './backend-connection.ts';
+import { BackendConnection, OWN_ROLE_OID, type LoginTarget } from './backend-connection.ts';
 import { ControlLink } from './control-link.ts';
 import type { Credential } from './credential.ts';
 import { BackgroundError, reportFieldsOf, ServerError } from './errors.ts';
@@ -16,6 +16,8 @@ export interface PooledConnection {
   readonly connection: BackendConnection;
   /** Settings as the login left them. */
   readonly baseline: SettingValues;
+  /** The role that it has logged in as, whatever that is called by now. */
+  readonly roleOid: number;
   readonly openedAt: number;
   /** Whether it has waited in the pool, where it may have died. */
   wasIdle: boolean;
@@ -266,10 +268,14 @@ export class Login {
     ).catch(explainRefusal);
     try {
       hook.attach(connection);
-      const baseline = await readBaseline(connection);
+      const [baseline, [[roleOid] = []]] = await Promise.all([
+        readBaseline(connection),
+        connection.query(`SELECT ${OWN_ROLE_OID}`),
+      ]);
       return {
         connection,
         baseline,
+        roleOid: Number(roleOid),
         openedAt: Date.now(),
         wasIdle: false,
         owner: undefined,

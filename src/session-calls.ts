@@ -4,7 +4,7 @@ import { clamp, queueSizeOf } from './call-arguments.ts';
 import type { Arguments, SignedContext } from './callback.ts';
 import { arrayLiteral } from './column-chunks.ts';
 import type { ControlLink } from './control-link.ts';
-import { BackgroundError, reportFieldsOf, toDatabaseText, type ReportFields } from './errors.ts';
+import { BackgroundError, reportFieldsOf, RoleRenamed, type ReportFields } from './errors.ts';
 import type { Login, PoolOwner } from './login.ts';
 import { notAttached, Registry } from './registry.ts';
 import type { SessionLogins } from './session-logins.ts';
@@ -154,7 +154,7 @@ export class SessionCalls implements PoolOwner {
     return this.#isClosed;
   }
 
-  async #launch(verb: Verb, args: Arguments, { context }: Caller): Promise<Reply> {
+  async #launch(verb: Verb, args: Arguments, { context, link }: Caller): Promise<Reply> {
     const queueBytes = queueSizeOf(args);
     const limit = readSetting(maxWorkers, args['maxWorkers']);
     if (this.#registry.counted >= limit) {
@@ -163,15 +163,16 @@ export class SessionCalls implements PoolOwner {
         hint: 'Wait for existing workers to complete, or increase pg_background.max_workers.',
       });
     }
-    const { login, isOwnRole } = await this.#loginFor(context);
+    const { login, loginOid } = await this.#loginFor(context, link);
     const worker = new Worker(
       login,
       {
         sql: String(args['sql']),
         settings: (args['settings'] ?? {}) as Record<string, unknown>,
         custom: (args['custom'] ?? {}) as Record<string, unknown>,
-        role: isOwnRole ? undefined : context.role,
+        role: context.roleOid === loginOid ? undefined : context.role,
         roleOid: context.roleOid,
+        loginOid,
         cookie: verb === 'pg_background_launch' ? '0' : newCookie(),
         queueBytes,
         timeoutMs: readSetting(workerTimeout, args['workerTimeout']),
@@ -192,10 +193,12 @@ export class SessionCalls implements PoolOwner {
    * the role on. Where a function did: that role itself, for RESET ROLE in the SQL would take off any
    * other.
    */
-  async #loginFor(context: SignedContext): Promise<{ login: Login; isOwnRole: boolean }> {
-    const { own } = this.#logins;
-    const isOwnRole = context.role === toDatabaseText(own.target.role);
-    if (isOwnRole || context.kind === 'free') return { login: own, isOwnRole };
+  async #loginFor(
+    context: SignedContext,
+    { roleOid: ownOid }: ControlLink,
+  ): Promise<{ login: Login; loginOid: number }> {
+    if (context.roleOid === ownOid || context.kind === 'free')
+      return { login: this.#logins.own, loginOid: ownOid };
     const login = this.#logins.runAs(context.role);
     if (login === undefined) {
       throw new BackgroundError(
@@ -208,8 +211,10 @@ export class SessionCalls implements PoolOwner {
         },
       );
     }
-    (await login.controlLink()).checkOwner();
-    return { login, isOwnRole: true };
+    const link = await login.controlLink();
+    if (link.roleOid !== context.roleOid) throw new RoleRenamed();
+    link.checkOwner();
+    return { login, loginOid: context.roleOid };
   }
 
   /** A result is read in two steps: its types first, so that a wrong column list destroys nothing. */

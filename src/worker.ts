@@ -2,6 +2,7 @@ import type { BackendConnection } from './backend-connection.ts';
 import {
   BackgroundError,
   reportFieldsOf,
+  RoleRenamed,
   ServerError,
   type DatabaseText,
   type ReportFields,
@@ -32,6 +33,8 @@ export interface WorkerOrder {
   /** The role to take on after the login; undefined for the login's own. */
   readonly role: DatabaseText | undefined;
   readonly roleOid: number;
+  /** The role that the connection must have logged in as. */
+  readonly loginOid: number;
   readonly cookie: string;
   readonly queueBytes: number;
   /** 0: no limit but the session's statement_timeout. */
@@ -129,6 +132,7 @@ export class Worker {
     for (;;) {
       pooled = await this.#login.borrow(owner, isFreePid);
       try {
+        if (pooled.roleOid !== this.order.loginOid) throw new RoleRenamed();
         const changes = settingsToReplay(
           pooled.baseline,
           // worker_timeout limits the whole text in place of the session's statement_timeout.

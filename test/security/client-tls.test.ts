@@ -1,7 +1,8 @@
 // TLS between client and proxy: who gets it, who must have it, and how it begins.
 import { expect } from 'chai';
+import { execFileSync } from 'node:child_process';
 import { X509Certificate } from 'node:crypto';
-import { copyFile, mkdir, rename, symlink, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { serialize } from 'pg-protocol';
 import { AuthProxies, type RunningProxy } from '../support/auth-proxies.ts';
@@ -9,7 +10,7 @@ import { AuthServer } from '../support/auth-server.ts';
 import { certificates, hasOpenssl } from '../support/certificates.ts';
 import { drivers, psqlEnvironment, WHO_LAUNCHES, type Login } from '../support/drivers.ts';
 import { eventually } from '../support/eventually.ts';
-import { firstPacket } from '../support/messages.ts';
+import { firstPacket, message, zeroTerminated } from '../support/messages.ts';
 import { hasPsql, runPsql } from '../support/psql.ts';
 import { rejectionOf } from '../support/rejection.ts';
 import {
@@ -212,6 +213,34 @@ describe('TLS towards the client', () => {
     }
   });
 
+  it('ends a session in which bytes arrive that are not of its TLS', async () => {
+    for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
+      const dialled = await dial(allow.port);
+      expect(await askForTls(dialled)).to.equal('S');
+      const versions = { minVersion: version, maxVersion: version };
+      const client = RawClient.over(await startTls(dialled, { ...trusting(), ...versions }));
+      await logIn(client);
+      // As somebody in between can write them: a record that nobody has encrypted.
+      dialled.write(Buffer.concat([Buffer.from([0x17, 3, 3, 0, 40]), Buffer.alloc(40, 7)]));
+      await eventually(async () => {
+        expect(await server.backendsOf('app'), 'sessions that are left').to.deep.equal([]);
+      });
+      client.socket.destroy();
+    }
+  });
+
+  it('does not begin a handshake again within TLS 1.2', async () => {
+    const socket = await dialTls(allow.port, { ...trusting(), maxVersion: 'TLSv1.2' });
+    await logIn(RawClient.over(socket));
+    const again = new Promise<void>((resolve, reject) => {
+      socket.once('close', () => reject(new Error('closed')));
+      socket.once('error', reject);
+      socket.renegotiate({}, (error) => (error === null ? resolve() : reject(error)));
+    });
+    await rejectionOf(again);
+    socket.destroy();
+  });
+
   it('shows a certificate that was replaced to the next client, and keeps it before a broken one', async () => {
     const fingerprint = async () => {
       const socket = await dialTls(allow.port, trusting());
@@ -271,6 +300,25 @@ describe('TLS towards the client', () => {
     await proxy.process.stop();
   });
 
+  it('stops also where a client has gone while its certificate was read', async () => {
+    const { cert, certFile: good, keyFile: key } = certificates().server;
+    const file = join(proxies.folder, 'slow.crt');
+    await copyFile(good, file);
+    const { process, port } = await proxies.start({
+      options: ['--client-tls-cert-file', file, '--client-tls-key-file', key],
+    });
+    // Nobody can read it before it is written.
+    await rm(file);
+    execFileSync('mkfifo', [file]);
+    const client = await dial(port);
+    expect(await askForTls(client)).to.equal('S');
+    const ended = process.stop();
+    await restOf(client);
+    await writeFile(file, cert);
+    const patience = new Promise((resolve) => setTimeout(resolve, 5_000, 'it goes on').unref());
+    expect(await Promise.race([ended, patience])).to.equal(0);
+  });
+
   it('does not start with files that are missing, broken or not a pair', async () => {
     const { server: good, renewed } = certificates();
     const broken = await proxies.file('broken.crt', 'no certificate');
@@ -297,6 +345,14 @@ describe('TLS towards the client', () => {
       expect(process.stderr).to.match(/^error: .*client-tls/m);
     }
   });
+
+  async function logIn(client: RawClient): Promise<void> {
+    client.listen();
+    client.socket.write(startup());
+    await client.until('R');
+    client.socket.write(message('p', zeroTerminated('secret')));
+    await client.until('Z');
+  }
 
   /** Goes as far as the proxy's question, and leaves. */
   async function expectPasswordQuestion(client: RawClient): Promise<void> {

@@ -218,6 +218,27 @@ describe('a hostile server', () => {
     });
   });
 
+  it('is told apart from the proxy when it hangs up in the middle of what it says', async () => {
+    const notice = report('N', 'SNOTICE', 'C00000', 'Mwait');
+    const refusal = report('E', 'SFATAL', 'VFATAL', 'C28000', 'Mno');
+    const beginnings = [...refusal.keys()].map((length) => refusal.subarray(0, length));
+    for (const said of [...beginnings, notice]) {
+      expect(await connectTo((socket) => void socket.end(said)), said.toString()).to.include({
+        code: '08006',
+        message: 'the server closed the connection during the login',
+      });
+    }
+  });
+
+  it('tells the client nothing but why not, and what it speaks, before it accepts', async () => {
+    for (const type of ['S', 'K', 'D', 'G', 'A']) {
+      const said = message(type, int32(1), int32(2));
+      expect(await connectTo((socket) => void socket.end(said)), type).to.include({
+        code: '08P01',
+      });
+    }
+  });
+
   it('leaves no connection behind, whatever it does', () => {
     expect(server.connectionCount).to.equal(0);
   });

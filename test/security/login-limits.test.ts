@@ -159,6 +159,23 @@ describe('a login', () => {
     await client.end();
   });
 
+  it('is not kept out, nor what is open, by connections that say nothing', async () => {
+    const proxy = await proxies.start({ options: ['--max-client-conn', '3', '--max-logins', '2'] });
+    const living = await enter(proxy);
+    const silent = await Promise.all(Array.from({ length: 300 }, () => dial(proxy.port)));
+    for (const socket of silent) socket.resume();
+    const last = await enter(proxy);
+    await eventually(() => {
+      const open = silent.filter((socket) => !socket.closed).length;
+      expect(open, 'connections for which there are no places').to.be.at.most(5);
+      return Promise.resolve();
+    });
+    await last.end();
+    await living.end();
+    for (const socket of silent) socket.destroy();
+    await proxy.process.stop();
+  });
+
   it('is refused beyond max_client_conn, in TLS where that was asked for, and cancels pass', async () => {
     const proxy = await proxies.start({ options: [...tlsFiles, '--max-client-conn', '2'] });
     const [first, second] = [await enter(proxy), await enter(proxy)];

@@ -1,7 +1,7 @@
 // What is never written anywhere: passwords, verifiers, keys, the signing secret.
 import { expect } from 'chai';
 import { existsSync } from 'node:fs';
-import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { chmod, copyFile, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import pg from 'pg';
 import { AuthProxies, SIGNING_SECRET, type RunningProxy } from '../support/auth-proxies.ts';
@@ -156,6 +156,20 @@ describe('what is secret', () => {
       expect(quiet.process.stderr).not.to.match(/"level":40/);
       await quiet.process.stop();
     }
+  });
+
+  it('is warned of when others can read the key that the proxy shows the server', async () => {
+    const { certFile, keyFile } = certificates().server;
+    const sslkey = join(proxies.folder, 'upstream.key');
+    await copyFile(keyFile, sslkey);
+    await chmod(sslkey, 0o644);
+    const parameters = { sslmode: 'require', sslcert: certFile, sslkey };
+    const proxy = await proxies.start({ parameters });
+    await eventually(() => {
+      expect(proxy.process.stderr).to.match(new RegExp(`"level":40.*${sslkey}`));
+      return Promise.resolve();
+    });
+    await proxy.process.stop();
   });
 
   it('is warned of when it would be lost with the container', async function () {

@@ -223,6 +223,19 @@ describe('commandLine', () => {
     expect(printed).to.include("unknown option '--lisen'");
   });
 
+  it('repeats no password of an option that is misspelt', async () => {
+    const { exitCode, printed } = await read('--upstrem=postgres://ann:hush@db.example');
+    expect(exitCode).to.equal(1);
+    expect(printed).to.include("unknown option '--upstrem").and.not.include('hush');
+  });
+
+  it('refuses a time that no timer can measure, which would be over at once', async () => {
+    const longest = 2_147_483;
+    const { run } = await read('--client-login-timeout', `${longest}`);
+    expect(run?.clientLoginTimeoutMs).to.equal(longest * 1_000);
+    expect(await read('--client-login-timeout', `${longest + 1}`)).to.have.property('exitCode', 1);
+  });
+
   it('refuses an argument that belongs to nothing', async () => {
     expect(await read('start')).to.have.property('exitCode', 1);
   });

@@ -12,7 +12,7 @@ describe('parseConnectionString', () => {
     ['postgres://[::1]', 'disable'],
     ['postgres:///?host=/run/postgresql', 'disable'],
     ['postgres://localhost?sslmode=verify-full', 'verify-full'],
-    ['postgres://db.example?sslmode=verify-ca', 'verify-ca'],
+    ['postgres://db.example?sslmode=verify-ca&sslrootcert=ca.pem', 'verify-ca'],
     ['postgres://db.example?sslmode=require', 'require'],
     ['postgres://db.example?sslmode=require&sslrootcert=ca.pem', 'verify-ca'],
     ['postgres://db.example?sslmode=disable', 'disable'],
@@ -54,6 +54,10 @@ describe('parseConnectionString', () => {
     ['postgres://db?sslcert=c.pem', /^sslcert and sslkey belong together/],
     ['postgres://db?port=0', /^0 is no port/],
     ['postgres://db?connect_timeout=soon', /^Expected a number of seconds/],
+    ['postgres://db?connect_timeout=2147484', /^Expected a number of seconds/],
+    ['postgres://db?sslmode=verify-ca', /^sslmode=verify-ca needs sslrootcert/],
+    ['postgres://db?sslmode=verify-ca&sslrootcert=system', /use sslmode=verify-full/],
+    ['postgres://db?sslmode=require&sslrootcert=system', /use sslmode=verify-full/],
   ];
   for (const [url, message] of refused) {
     it(`refuses ${url}`, () => {

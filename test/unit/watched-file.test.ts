@@ -8,6 +8,7 @@ describe('WatchedFiles', () => {
   let folder: ScratchFolder;
   let path: string;
   let loads: number;
+  let failure: Error | undefined;
   let warnings: object[];
   let watched: WatchedFiles<string>;
 
@@ -15,6 +16,7 @@ describe('WatchedFiles', () => {
     folder = await ScratchFolder.create();
     path = await folder.write('file', 'one');
     loads = 0;
+    failure = undefined;
     const kept = keepingLogger();
     warnings = kept.warnings;
     watched = await WatchedFiles.open([path], load, kept.logger);
@@ -23,6 +25,7 @@ describe('WatchedFiles', () => {
 
   async function load(): Promise<string> {
     loads++;
+    if (failure !== undefined) throw failure;
     const text = await readFile(path, 'utf8');
     if (text === 'bad') throw new Error('it is bad');
     return text;
@@ -49,6 +52,15 @@ describe('WatchedFiles', () => {
     expect(warnings).to.have.length(1);
     await folder.write('file', 'good again');
     expect(await watched.current()).to.equal('good again');
+  });
+
+  it('reads a changed file once more when it could not be read at first', async () => {
+    await folder.write('file', 'two');
+    const shortage = new Error('EMFILE: too many open files');
+    failure = Object.assign(shortage, { code: 'EMFILE', errno: -24 });
+    expect(await watched.current()).to.equal('one');
+    failure = undefined;
+    expect(await watched.current()).to.equal('two');
   });
 
   it('keeps what a file held before it was removed', async () => {
