@@ -37,12 +37,17 @@ export async function readAuthFile(
     if (/^\s*(;|$)/.test(line)) continue;
     const [, user, text] = /^\s*"((?:[^"]|"")*)"\s+"((?:[^"]|"")*)"/.exec(line) ?? [];
     if (user === undefined || text === undefined || user === '')
-      throw new Error(`${path}, line ${index + 1}: expected "user" "secret"`);
+      throw new Error(
+        `${path}, line ${index + 1}: expected "user" "secret", or a comment behind ;`,
+      );
     const name = unquoted(user);
     const listed = await listedUser(name, unquoted(text), secret);
     users.set(name, listed);
     if (listed === undefined)
-      logger.warn({ file: path, user: name }, 'no SCRAM verifier and no password: not let in');
+      logger.warn(
+        { file: path, user: name },
+        'no SCRAM verifier and no password in clear text (an md5 hash logs nobody in): not let in',
+      );
   }
   return users;
 }

@@ -1,6 +1,7 @@
 import {
   BackendConnection,
   BackgroundError,
+  reportFieldsOf,
   type Credential,
   type LoginTarget,
   type Logger,
@@ -52,15 +53,26 @@ export class AuthQuery {
     try {
       rows = await this.#ask(Buffer.from(user, 'utf8'));
     } catch (error) {
-      this.#logger.error({ err: error }, 'auth_query failed');
+      // Nearly always the operator's mistake: no stack helps him.
+      const { code, message } = reportFieldsOf(error);
+      this.#logger.error(
+        { user, code, database: this.#settings.target.database },
+        `auth_query failed: ${message}; its search_path is pg_catalog: names elsewhere need a schema`,
+      );
       throw new BackgroundError('08006', 'the proxy could not look up the user', {
         hint: 'The log of the proxy says why.',
       });
     }
     const [row] = rows;
-    if (rows.length !== 1 || row === undefined) return undefined;
+    if (row === undefined) return undefined;
     // A query that does not look at its parameter lets nobody in as somebody else.
-    if (row.length !== 2 || row[0] !== name) return undefined;
+    if (rows.length > 1 || row.length !== 2 || row[0] !== name) {
+      this.#logger.warn(
+        { user, rows: rows.length, columns: row.length },
+        'auth_query must give one row, name and secret of the user that it was asked for: not let in',
+      );
+      return undefined;
+    }
     return row[1] ?? undefined;
   }
 

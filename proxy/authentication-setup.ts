@@ -45,12 +45,27 @@ export async function openAuthentication(
               logger,
             );
       const query = openAuthQuery(config, file, place);
+      await warnOfMissingPassword(config, file, logger);
       return {
         authenticate: scram(new Users(file, query, secret, logger)),
         close: async () => query?.close(),
       };
     }
   }
+}
+
+/** The server may let the auth user in without, by its address or certificate; else every login fails. */
+async function warnOfMissingPassword(
+  { authUser }: ProxyConfig,
+  file: WatchedFiles<AuthFile> | undefined,
+  logger: Logger,
+): Promise<void> {
+  if (authUser === undefined || (await file?.current())?.get(authUser)?.password !== undefined)
+    return;
+  logger.warn(
+    { user: authUser },
+    'the auth user has no password in clear text in the auth file: the server must let it in without',
+  );
 }
 
 function openAuthQuery(

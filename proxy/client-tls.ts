@@ -61,7 +61,9 @@ export class ClientTls {
     });
     await new Promise<void>((resolve, reject) => {
       secured.once('secure', resolve);
-      secured.once('error', reject);
+      secured.once('error', (error: NodeJS.ErrnoException) =>
+        reject(new ProtocolError(`the TLS handshake has failed: ${error.code ?? error.message}`)),
+      );
       secured.once('close', () => reject(new ProtocolError(CLIENT_LEFT)));
     });
     secured.on('error', () => {}); // 'close' follows

@@ -22,6 +22,8 @@ export interface ProxyConfig extends ClientLimits {
   readonly authQuery: string | undefined;
   readonly authUser: string | undefined;
   readonly authDbname: string;
+  /** Whether trust is meant where others than this machine can connect. */
+  readonly insecureTrust: boolean;
   readonly runAsFile: string | undefined;
   readonly trustedOwners: readonly string[];
   readonly clientTlsSslmode: ClientSslMode;
@@ -55,6 +57,7 @@ export function commandLine(actions: {
   run(config: ProxyConfig): Promise<void>;
   printConfig(config: ProxyConfig): void;
   printSql(config: SqlConfig): Promise<void>;
+  printVerifier(): Promise<void>;
 }): Command {
   const program = addOptions(
     new Command('pg-background-proxy')
@@ -69,6 +72,12 @@ export function commandLine(actions: {
     if (options['printConfig'] === true) actions.printConfig(config);
     else await actions.run(config);
   });
+  program
+    .command('verifier')
+    .description(
+      'read a password from stdin and print a SCRAM verifier for it: for an auth file, and for ALTER ROLE … PASSWORD',
+    )
+    .action(() => actions.printVerifier());
   program
     .command('sql')
     .description('print the SQL that CREATE EXTENSION pg_background runs; run it through the proxy')
@@ -116,6 +125,7 @@ function toConfig(options: Options): ProxyConfig {
     authQuery,
     authUser,
     authDbname: text('authDbname') ?? 'postgres',
+    insecureTrust: options['insecureTrust'] === true || isSwitchedOn('PGBG_INSECURE_TRUST'),
     runAsFile: text('runAsFile'),
     trustedOwners: (options['trustedOwners'] as readonly string[] | undefined) ?? [],
     clientTlsSslmode:
@@ -131,26 +141,38 @@ function toConfig(options: Options): ProxyConfig {
     customSettings: (options['customSettings'] as readonly string[] | undefined) ?? [],
     logLevel: text('logLevel') ?? 'warn',
   };
-  checkAuthentication(config, options['insecureTrust'] === true);
+  checkAuthentication(config);
   checkClientTls(config);
   return Object.freeze(config);
 }
 
-function checkAuthentication(config: ProxyConfig, isInsecureAllowed: boolean): void {
-  const { authType, authFile, authQuery, authUser, listen } = config;
+function checkAuthentication(config: ProxyConfig): void {
+  const { authType, authFile, authQuery, authUser, listen, insecureTrust } = config;
   if (authType === 'scram' && authFile === undefined && authQuery === undefined)
     throw new ConfigError('--auth-type scram needs users: --auth-file or --auth-query');
   if (authType !== 'scram' && (authFile !== undefined || authQuery !== undefined))
     throw new ConfigError(
       `--auth-file and --auth-query are for --auth-type scram, not ${authType}`,
     );
+  if (authQuery !== undefined && !authQuery.includes('$1'))
+    throw new ConfigError(
+      '--auth-query has no $1, the name of the user: a shell leaves it alone in single quotes',
+    );
   if ((authQuery === undefined) !== (authUser === undefined))
     throw new ConfigError('--auth-query and --auth-user belong together');
-  if (authType === 'trust' && !isLoopback(listen.host) && !isInsecureAllowed) {
+  if (authType === 'trust' && !isLoopback(listen.host) && !insecureTrust) {
     throw new ConfigError(
       `--auth-type trust lets everybody in who can reach ${listen.host}: listen on 127.0.0.1, or insist with --insecure-trust`,
     );
   }
+}
+
+/** A variable of the environment that is a switch: a word for no is no yes. */
+function isSwitchedOn(name: string): boolean {
+  const value = process.env[name] ?? '';
+  if (/^(1|true|yes|on)$/i.test(value)) return true;
+  if (/^(0|false|no|off|)$/i.test(value)) return false;
+  throw new ConfigError(`${name}: expected 1 or 0`);
 }
 
 function checkClientTls(config: ProxyConfig): void {

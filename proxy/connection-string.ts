@@ -70,7 +70,12 @@ function read(url: URL): ConnectionString {
     port,
     user,
     database,
-    sslmode: sslModeOf(parameter('sslmode'), parameter('sslrootcert'), host),
+    sslmode: sslModeOf(
+      parameter('sslmode'),
+      parameter('sslrootcert'),
+      host,
+      sslcert !== undefined || parameter('sslrootcert') !== undefined,
+    ),
     sslrootcert: parameter('sslrootcert'),
     sslcert,
     sslkey,
@@ -111,6 +116,7 @@ function sslModeOf(
   sslmode: string | undefined,
   sslrootcert: string | undefined,
   host: string,
+  namesFile: boolean,
 ): ConnectionString['sslmode'] {
   // As libpq: public authorities vouch for names, and give a certificate to everybody who has one.
   if (sslrootcert === 'system' && (sslmode === 'require' || sslmode === 'verify-ca'))
@@ -121,7 +127,8 @@ function sslModeOf(
     throw new Error('sslmode=verify-ca needs sslrootcert.');
   switch (sslmode) {
     case undefined:
-      return host.startsWith('/') || isLoopback(host) ? 'disable' : 'verify-full';
+      // Whoever names a file for TLS means TLS.
+      return host.startsWith('/') || (isLoopback(host) && !namesFile) ? 'disable' : 'verify-full';
     case 'require':
       // As libpq: whoever names a root wants it looked at.
       return sslrootcert === undefined ? 'require' : 'verify-ca';

@@ -34,6 +34,7 @@ import {
   warnOfReaders,
 } from './secret.ts';
 import { ProxyServer } from './server.ts';
+import { readVerifier } from './verifier.ts';
 import { aborted, listenToStopSignals } from './stop-signals.ts';
 
 // Whoever reads our output may have seen enough of it.
@@ -42,7 +43,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 });
 
 try {
-  await commandLine({ run, printConfig, printSql }).parseAsync();
+  await commandLine({ run, printConfig, printSql, printVerifier }).parseAsync();
 } catch (error) {
   if (!(error instanceof ConfigError)) throw error;
   process.stderr.write(`error: ${error.message}\n`);
@@ -56,6 +57,8 @@ async function run(config: ProxyConfig): Promise<void> {
   let authentication: Authentication | undefined;
   let proxy: ProxyServer | undefined;
   try {
+    // Before a server is made: what is given may be wrong.
+    await givenSecret(config);
     embedded = config.upstream === undefined ? await startEmbedded(config, asked) : undefined;
     const { upstream = upstreamOf(embedded as EmbeddedServer) } = config;
     const server = await naming('--upstream', openEndpoint(upstream));
@@ -110,6 +113,11 @@ async function run(config: ProxyConfig): Promise<void> {
     await authentication?.close();
     await embedded?.stop();
   }
+}
+
+async function printVerifier(): Promise<void> {
+  if (process.stdin.isTTY) process.stderr.write('Password, then Ctrl-D: ');
+  process.stdout.write(`${await readVerifier(process.stdin)}\n`);
 }
 
 function printConfig(config: ProxyConfig): void {

@@ -102,7 +102,7 @@ export function addOptions(program: Command): Command {
         .argParser(parseCount),
     )
     .addOption(
-      new Option(
+      option(
         '--secret-file <file>',
         'holds the secret that signs requests; every proxy of a server needs the same (or PGBG_SECRET: the secret itself)',
       ),
@@ -119,9 +119,9 @@ export function addOptions(program: Command): Command {
         .default('warn'),
     )
     .addOption(
-      option(
+      new Option(
         '--insecure-trust',
-        'allow --auth-type trust where others than this machine can connect',
+        'allow --auth-type trust where others than this machine can connect (or PGBG_INSECURE_TRUST=1)',
       ),
     )
     .addOption(new Option('--print-config', 'print what would be in force, and end'));

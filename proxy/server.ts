@@ -1,10 +1,13 @@
 import { setMaxListeners } from 'node:events';
-import { chmod, rm } from 'node:fs/promises';
+import { chmod, lstat, rm, stat } from 'node:fs/promises';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { Admission, type ClientLimits } from './admission.ts';
 import { ClientConnection } from './client-connection.ts';
 import { serveClient, type SessionServices } from './session.ts';
+
+/** Of sun_path, see unix(7), on the systems that allow least. */
+const MAX_SOCKET_PATH_BYTES = 103;
 
 /** What a proxy is made of. */
 export type ProxyServices = Omit<SessionServices, 'cancels' | 'admission'> &
@@ -35,11 +38,15 @@ export class ProxyServer {
    */
   async listenOnUnixSocket(folder: string, port: number): Promise<void> {
     const path = join(folder, `.s.PGSQL.${port}`);
+    // The system would cut it off, and listen somewhere else.
+    if (Buffer.byteLength(path) > MAX_SOCKET_PATH_BYTES)
+      throw new Error(`the path of a Unix socket may have ${MAX_SOCKET_PATH_BYTES} bytes: ${path}`);
+    await stat(folder);
     try {
       await this.#listen({ path });
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE' || (await isInUse(path)))
-        throw error;
+      const isTaken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
+      if (!isTaken || !(await lstat(path)).isSocket() || (await isInUse(path))) throw error;
       await rm(path);
       await this.#listen({ path });
     }

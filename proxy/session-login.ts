@@ -3,12 +3,14 @@ import {
   Authenticator,
   BackgroundError,
   connectToServer,
+  decodeReport,
   frameOf,
   MessageType,
   MAY_BE_MISPLACED,
   MISPLACED_DEFAULTS,
   ProtocolError,
   type OpenedSession,
+  type ReportFields,
   type ServerEndpoint,
   type StartupParameter,
 } from '../src/index.ts';
@@ -24,6 +26,8 @@ export interface ServerTarget {
 /** Who wants a session, and what he has said. */
 export interface ClientStart {
   readonly socket: Socket;
+  /** Undefined on a Unix socket. */
+  readonly address: string | undefined;
   readonly user: string;
   readonly proof: ClientProof;
   /** The StartupMessage. */
@@ -35,8 +39,8 @@ export interface ClientStart {
 /** A session that has logged in, and what is still to be passed on. Both sockets are paused. */
 export interface SessionLogin {
   readonly server: Socket;
-  /** Whether the server has accepted it; else it has said why not. */
-  readonly isAccepted: boolean;
+  /** Why the server has not accepted it; undefined when it has. */
+  readonly refusal: ReportFields | undefined;
   /** What the server has said, but for what it asked and was answered: the client hears it now. */
   readonly fromServer: Buffer;
   /** What the client has said meanwhile. */
@@ -76,7 +80,8 @@ export async function logIn(
       server.destroy();
       return undefined;
     }
-    if (!attempt.isAccepted && !attempt.isRefused) {
+    const { isAccepted, refusal } = attempt;
+    if (!isAccepted && refusal === undefined) {
       server.destroy();
       throw new BackgroundError('08006', 'the server closed the connection during the login');
     }
@@ -86,7 +91,7 @@ export async function logIn(
       await terminate(server);
       continue;
     }
-    return { server, isAccepted: attempt.isAccepted, fromServer: attempt.kept, fromClient };
+    return { server, refusal, fromServer: attempt.kept, fromClient };
   }
 }
 
@@ -139,7 +144,7 @@ class LoginAttempt {
   readonly #isUnchecked: boolean;
   readonly #authenticator: Authenticator;
   #state: State = 'authenticating';
-  #isRefused = false;
+  #refusal: ReportFields | undefined;
   #pending: Buffer = Buffer.alloc(0);
   #kept: Buffer[] = [];
   #keptBytes = 0;
@@ -167,9 +172,9 @@ class LoginAttempt {
     return this.#authenticator.isAccepted;
   }
 
-  /** Whether it has said why there is no session. */
-  get isRefused(): boolean {
-    return this.#isRefused;
+  /** Why it has not accepted the session, if it has said so. */
+  get refusal(): ReportFields | undefined {
+    return this.#refusal;
   }
 
   /** What the client is to be told: the beginning of the session, or why there is none. */
@@ -243,7 +248,7 @@ class LoginAttempt {
           throw new ProtocolError('ReadyForQuery from the server before AuthenticationOk');
         if (!BEFORE_ACCEPTANCE.has(type))
           throw new ProtocolError('the server spoke out of turn before AuthenticationOk');
-        this.#isRefused ||= type === MessageType.errorResponse;
+        if (type === MessageType.errorResponse) this.#refusal = decodeReport(frame);
         return this.#keep(frame);
       case 'starting':
         this.#keep(frame);

@@ -62,7 +62,15 @@ export async function relaySession(
     login = await logIn(start, opened, services);
     onLoggedIn();
     if (login === undefined || client.destroyed) return;
-    if (login.isAccepted) opened?.accepted(start.proof.credential);
+    const { address, user } = start;
+    if (login.refusal === undefined) {
+      opened?.accepted(start.proof.credential);
+      services.logger.info({ user, address }, 'session began');
+    } else {
+      // Whoever guesses passwords is seen by the server with our address only.
+      const { code, message } = login.refusal;
+      services.logger.warn({ code, user, address }, `login refused by the server: ${message}`);
+    }
     const { server, fromServer: greeting, fromClient: impatience } = login;
     stream.isBetweenMessages = () => !isReplication && streams.fromServer.isBetweenMessages;
     await new Promise<void>((resolve) => {

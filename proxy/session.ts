@@ -130,6 +130,7 @@ async function serveSession(
     if (proof === undefined || client.socket.destroyed) return;
     const start = {
       socket: client.socket,
+      address: client.address,
       user,
       proof,
       packet: first.packet,

@@ -22,8 +22,9 @@ export function listenToStopSignals(): StopSignals {
   };
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
-  // Not under nohup, which wants to outlive the terminal and sends our output elsewhere.
-  if (process.stdout.isTTY) process.on('SIGHUP', stop);
+  // Elsewhere it asks a server to read its files again, which we do by ourselves; or the terminal is
+  // gone that nohup wants us to outlive.
+  process.on('SIGHUP', process.stdout.isTTY ? stop : () => {});
   return { asked: asked.signal, urgent: urgent.signal };
 }
 

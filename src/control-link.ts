@@ -201,7 +201,7 @@ export class ControlLink {
       {
         detail:
           'Its objects belong to a role that is no superuser, and that role could act as you.',
-        hint: 'Let a superuser drop and create the extension, log in as another role, or name the owner in trusted_owners of the proxy.',
+        hint: 'Let a superuser drop and create the extension, log in as another role, or name the owner, as it is written in pg_roles, in trusted_owners of the proxy.',
       },
     );
   }

@@ -150,7 +150,7 @@ export class BackgroundEngine {
     if (credential === undefined) return undefined;
     const name = Buffer.from(role, 'latin1').toString('utf8');
     const held = this.#hold(`run as\0${role}\0${toDatabaseText(database)}`, name, database);
-    held.login.useCredential(credential);
+    held.login.useCredential(credential, true);
     return held;
   }
 

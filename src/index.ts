@@ -28,6 +28,7 @@ export { BackendConnection, type LoginTarget, type TextRows } from './backend-co
 export { Password, RecoveredKeys, type Credential } from './credential.ts';
 export {
   DEFAULT_ITERATIONS,
+  formatVerifier,
   parseVerifier,
   SCRAM_MECHANISM,
   scramKeys,

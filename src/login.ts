@@ -61,6 +61,7 @@ export class Login {
   readonly #settings: EngineSettings;
   readonly #hook: () => CallbackHook;
   #credential: Credential | undefined;
+  #isStored = false;
   #link: Promise<ControlLink> | undefined;
   #idle: PooledConnection[] = [];
   #warming: Promise<void> | undefined;
@@ -74,8 +75,12 @@ export class Login {
     this.#hook = hook;
   }
 
-  /** What the server has just accepted for this role: used from now on, in place of what was before. */
-  useCredential(credential: Credential | undefined): void {
+  /**
+   * What the server has just accepted for this role, or the operator has stored: used from now on, in
+   * place of what was before.
+   */
+  useCredential(credential: Credential | undefined, isStored = false): void {
+    this.#isStored = isStored;
     // The same again has perhaps been prepared already.
     if (credential !== undefined && this.#credential?.isSameAs(credential)) return;
     this.#credential = credential;
@@ -98,7 +103,7 @@ export class Login {
         this.#credential,
         trustedOwners,
         serverConnectTimeoutMs,
-      ).catch(explainRefusal);
+      ).catch((error: unknown) => explainRefusal(error, this.#isStored));
       const forget = () => {
         if (this.#link === opening) this.#link = undefined;
       };
@@ -265,7 +270,7 @@ export class Login {
         }),
       },
       this.#settings.serverConnectTimeoutMs,
-    ).catch(explainRefusal);
+    ).catch((error: unknown) => explainRefusal(error, this.#isStored));
     try {
       hook.attach(connection);
       const [baseline, [[roleOid] = []]] = await Promise.all([
@@ -289,16 +294,21 @@ export class Login {
 }
 
 /** The server does not let the role in any more: its own words, and what that may mean. */
-function explainRefusal(error: unknown): never {
+function explainRefusal(error: unknown, isStored: boolean): never {
   const { code, message } = reportFieldsOf(error);
   // 28P01 of our own: the server's verifier is not the one that our keys were made for any more.
-  const isRefusal = error instanceof ServerError ? code.startsWith('28') : code === '28P01';
-  if (!isRefusal) throw error;
+  const hasOtherVerifier = !(error instanceof ServerError) && code === '28P01';
+  if (!hasOtherVerifier && !(error instanceof ServerError && code.startsWith('28'))) throw error;
+  const hint = isStored
+    ? 'The run_as file of the proxy must have the password that this role has now.'
+    : hasOtherVerifier
+      ? 'The password of this role may have been changed: connect again, when the auth file of the proxy has the new one.'
+      : 'The password or token with which this session logged in may have been changed, or have expired: connect again.';
   throw new ServerError({
     severity: 'ERROR',
     code,
     message: 'could not log in a background worker',
     detail: message,
-    hint: 'The password or token with which this session logged in may have been changed, or have expired: connect again.',
+    hint,
   });
 }

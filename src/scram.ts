@@ -75,6 +75,15 @@ export function parseVerifier(text: string): ScramVerifier | undefined {
   return isWhole ? verifier : undefined;
 }
 
+/** Writes a verifier as pg_authid.rolpassword has it. */
+export function formatVerifier(verifier: ScramVerifier): string {
+  const { salt, iterations, storedKey, serverKey } = verifier;
+  const [salt64, stored64, server64] = [salt, storedKey, serverKey].map((bytes) =>
+    bytes.toString('base64'),
+  );
+  return `SCRAM-SHA-256$${iterations}:${salt64}$${stored64}:${server64}`;
+}
+
 /**
  * Our side of an exchange in which the server checks us, and we check the server.
  * @see https://www.postgresql.org/docs/current/sasl-authentication.html

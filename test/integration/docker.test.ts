@@ -176,6 +176,7 @@ describe('compose.yml', () => {
       run: async (config) => void given.push(config),
       printConfig() {},
       printSql: () => Promise.resolve(),
+      printVerifier: () => Promise.resolve(),
     });
     const options = ['--upstream', upstream, '--auth-query', authQuery, '--auth-user', 'postgres'];
     await program.parseAsync(options as string[], { from: 'user' });

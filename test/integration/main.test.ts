@@ -1,8 +1,11 @@
+import { spawn } from 'node:child_process';
 import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import pg from 'pg';
 import { packageVersion } from '../../proxy/config.ts';
@@ -192,6 +195,39 @@ describe('the command pg-background-proxy', function () {
     ]);
     expect((await stat(file)).mode & 0o777).to.equal(0o600);
     expect(secrets[0]).to.equal(secrets[1]);
+  });
+
+  it('goes on at a SIGHUP where there is no terminal', async () => {
+    const process = start(inFront());
+    const client = new pg.Client(await process.ready());
+    await client.connect();
+    process.child.kill('SIGHUP');
+    expect((await client.query('SELECT 1 AS one')).rows).to.deep.equal([{ one: 1 }]);
+    await client.end();
+    const next = new pg.Client(await process.ready());
+    await next.connect();
+    await next.end();
+    expect(await process.stop()).to.equal(0);
+  });
+
+  it('prints a verifier that the server takes for the password', async () => {
+    const child = spawn(
+      process.execPath,
+      [fileURLToPath(new URL('../../proxy/main.js', import.meta.url)), 'verifier'],
+      { stdio: ['pipe', 'pipe', 'inherit'] },
+    );
+    child.stdin.end('hush\n');
+    const verifier = (await text(child.stdout)).trim();
+    const direct = await database.direct();
+    await direct.query(`CREATE ROLE verified PASSWORD ${pg.escapeLiteral(verifier)}`);
+    try {
+      const { rows } = await direct.query('SELECT rolpassword FROM pg_authid WHERE rolname = $1', [
+        'verified',
+      ]);
+      expect(rows).to.deep.equal([{ rolpassword: verifier }]);
+    } finally {
+      await direct.query('DROP ROLE verified');
+    }
   });
 
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {

@@ -142,6 +142,15 @@ describe('passthrough', () => {
     });
   }
 
+  it('logs who was refused by the server, and where he comes from', async () => {
+    await loginErrorOf(proxy.login('asked_md5', 'wrong'));
+    await eventually(async () => {
+      expect(proxy.process.stderr).to.match(
+        /"code":"28P01","user":"asked_md5","address":"127\.0\.0\.1","msg":"login refused by the server/,
+      );
+    });
+  });
+
   it('refuses a wrong password while a session with the right one lives', async () => {
     const client = new pg.Client(login('asked_scram'));
     await client.connect();

@@ -1,7 +1,7 @@
 // Where a password may be asked for in clear: in TLS, on a Unix socket, on this machine.
 import { expect } from 'chai';
 import { existsSync, statSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { connect as connectTcp } from 'node:net';
 import { join } from 'node:path';
 import { serialize } from 'pg-protocol';
@@ -161,5 +161,29 @@ describe('the question for a cleartext password', () => {
     await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject));
     socket.destroy();
     await other.stop();
+  });
+
+  it('leaves alone what stands where its socket would be, and is none', async () => {
+    const folder = join(proxies.folder, 'occupied');
+    await mkdir(folder);
+    const blocker = await Forwarder.start(server, { host: '127.0.0.1' });
+    const { port } = blocker;
+    await blocker.stop();
+    const path = join(folder, `.s.PGSQL.${port}`);
+    await writeFile(path, 'of somebody');
+    const process = proxies.launch({
+      options: ['--unix-socket-dir', folder, '--listen', `127.0.0.1:${port}`],
+    });
+    expect(await process.ended).to.equal(1);
+    expect(await readFile(path, 'utf8')).to.equal('of somebody');
+  });
+
+  it('has no socket at a path that the system would cut off', async () => {
+    const folder = join(proxies.folder, 'x'.repeat(100));
+    await mkdir(folder);
+    const process = proxies.launch({ options: ['--unix-socket-dir', folder] });
+    expect(await process.ended).to.equal(1);
+    expect(process.stderr).to.include('the path of a Unix socket may have 103 bytes');
+    expect(await readdir(folder)).to.deep.equal([]);
   });
 });

@@ -141,6 +141,7 @@ describe('run_as', () => {
     expect(`${error.message} ${error.detail}`).to.include(
       'password authentication failed for user "mistyped"',
     );
+    expect(error.hint).to.match(/run_as file/);
     expect(`${error.message} ${error.detail} ${error.hint}`).not.to.include('another secret');
     expect(await ran()).to.deep.equal([]);
   });

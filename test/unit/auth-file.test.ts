@@ -59,7 +59,9 @@ describe('readAuthFile', () => {
   for (const line of ['ann hush', '"ann"', '"ann" hush', '"" "hush"', '"ann""hush"']) {
     it(`refuses the line ${line}, and repeats nothing of it`, async () => {
       const error = (await rejectionOf(read(`; first\n${line}\n`))) as Error;
-      expect(error.message).to.match(/users, line 2: expected "user" "secret"$/);
+      expect(error.message).to.match(
+        /users, line 2: expected "user" "secret", or a comment behind ;$/,
+      );
       expect(error.message).not.to.include('hush');
     });
   }

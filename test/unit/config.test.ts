@@ -26,6 +26,7 @@ async function read(...given: readonly string[]): Promise<Outcome> {
   const program = commandLine({
     run: async (run) => void (configs = { run }),
     printConfig: (run) => void (configs = { run }),
+    printVerifier: () => Promise.resolve(),
     printSql: async (printSql) => void (configs = { printSql }),
   });
   for (const command of [program, ...program.commands]) {
@@ -66,6 +67,7 @@ describe('commandLine', () => {
       authQuery: undefined,
       authUser: undefined,
       authDbname: 'postgres',
+      insecureTrust: false,
       runAsFile: undefined,
       trustedOwners: [],
       clientTlsSslmode: 'off',
@@ -86,7 +88,7 @@ describe('commandLine', () => {
   const authTypes: readonly (readonly [options: readonly string[], authType: string])[] = [
     [db, 'passthrough'],
     [[...db, '--auth-file', 'users'], 'scram'],
-    [[...db, '--auth-query', 'SELECT', '--auth-user', 'a'], 'scram'],
+    [[...db, '--auth-query', 'SELECT $1', '--auth-user', 'a'], 'scram'],
     [[...db, '--auth-type', 'trust'], 'trust'],
     [['--auth-type', 'passthrough'], 'passthrough'],
   ];
@@ -103,7 +105,8 @@ describe('commandLine', () => {
   const contradictions: readonly (readonly [options: readonly string[], message: RegExp])[] = [
     [['--auth-type', 'scram'], /--auth-type scram needs users/],
     [['--auth-type', 'trust', '--auth-file', 'f'], /--auth-file and --auth-query are for/],
-    [[...db, '--auth-query', 'SELECT'], /--auth-query and --auth-user belong together/],
+    [[...db, '--auth-query', 'SELECT $1'], /--auth-query and --auth-user belong together/],
+    [[...db, '--auth-query', 'SELECT ', '--auth-user', 'a'], /--auth-query has no \$1/],
     [[...db, '--auth-user', 'a'], /--auth-query and --auth-user belong together/],
     [['--listen', '0.0.0.0:1'], /--auth-type trust .* 0\.0\.0\.0: .* --insecure-trust/],
     [files.slice(0, 2), /--client-tls-cert-file and --client-tls-key-file belong together/],
@@ -121,6 +124,26 @@ describe('commandLine', () => {
     expect((await read('--listen', '0.0.0.0:1', '--insecure-trust')).run?.authType).to.equal(
       'trust',
     );
+  });
+
+  for (const [value, isOn] of [
+    ['1', true],
+    ['true', true],
+    ['YES', true],
+    ['0', false],
+    ['false', false],
+    ['off', false],
+    ['', false],
+  ] as const) {
+    it(`reads PGBG_INSECURE_TRUST='${value}' as ${isOn}`, async () => {
+      process.env['PGBG_INSECURE_TRUST'] = value;
+      expect((await read()).run?.insecureTrust).to.equal(isOn);
+    });
+  }
+
+  it('refuses a PGBG_INSECURE_TRUST that is neither yes nor no', async () => {
+    process.env['PGBG_INSECURE_TRUST'] = 'perhaps';
+    expect(await rejectionOf(read())).to.be.instanceOf(ConfigError);
   });
 
   for (const count of ['0', '-1', '1.5', 'many', '']) {

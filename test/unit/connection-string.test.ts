@@ -12,6 +12,8 @@ describe('parseConnectionString', () => {
     ['postgres://[::1]', 'disable'],
     ['postgres:///?host=/run/postgresql', 'disable'],
     ['postgres://localhost?sslmode=verify-full', 'verify-full'],
+    ['postgres://localhost?sslrootcert=ca.pem', 'verify-full'],
+    ['postgres://localhost?sslcert=c.pem&sslkey=k.pem', 'verify-full'],
     ['postgres://db.example?sslmode=verify-ca&sslrootcert=ca.pem', 'verify-ca'],
     ['postgres://db.example?sslmode=require', 'require'],
     ['postgres://db.example?sslmode=require&sslrootcert=ca.pem', 'verify-ca'],
