@@ -176,6 +176,28 @@ describe('a login', () => {
     await proxy.process.stop();
   });
 
+  it('leaves its place to others when its client has gone while it waited for its turn', async () => {
+    const proxy = await proxies.start({ options: ['--max-client-conn', '3', '--max-logins', '1'] });
+    const slow = await untilAsked(proxy);
+    for (let i = 0; i < 2; i++) {
+      const waiting = await dial(proxy.port);
+      waiting.write(startup());
+      await new Promise((resolve) => setTimeout(resolve, 100)); // nothing tells that it waits
+      waiting.resetAndDestroy();
+    }
+    await eventually(async () => {
+      const next = await arrive(proxy);
+      next.socket.write(startup());
+      const refused = next.until('E').then(() => 'refused');
+      const waits = new Promise((resolve) => setTimeout(resolve, 300, 'waits'));
+      expect(await Promise.race([refused, waits])).to.equal('waits');
+      next.socket.destroy();
+      await refused.catch(() => {});
+    });
+    slow.socket.destroy();
+    await proxy.process.stop();
+  });
+
   it('is refused beyond max_client_conn, in TLS where that was asked for, and cancels pass', async () => {
     const proxy = await proxies.start({ options: [...tlsFiles, '--max-client-conn', '2'] });
     const [first, second] = [await enter(proxy), await enter(proxy)];

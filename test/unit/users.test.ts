@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import { readAuthFile } from '../../proxy/auth-file.ts';
+import type { AuthQuery } from '../../proxy/auth-query.ts';
 import { Users, type KnownUser } from '../../proxy/users.ts';
 import { WatchedFiles } from '../../proxy/watched-file.ts';
 import { keepingLogger, ScratchFolder } from '../support/scratch-file.ts';
@@ -13,12 +14,12 @@ describe('Users', () => {
   beforeEach(async () => (folder = await ScratchFolder.create()));
   afterEach(() => folder.remove());
 
-  async function listing(text: string, secret = SECRET): Promise<Users> {
+  async function listing(text: string, secret = SECRET, query?: AuthQuery): Promise<Users> {
     const { logger } = keepingLogger();
     const path = await folder.write('users', text);
     const load = () => readAuthFile(path, secret, logger);
     const file = await WatchedFiles.open([path], load, logger);
-    return new Users(file, undefined, secret, logger);
+    return new Users(file, query, secret, logger);
   }
 
   const looks = ({ verifier }: KnownUser) => [verifier.salt.length, verifier.iterations];
@@ -33,6 +34,17 @@ describe('Users', () => {
     const users = await listing(`"ann" "${VERIFIER}"`);
     const [ann, eve] = [await users.find('ann'), await users.find('eve')];
     expect(eve.isMock).to.equal(true);
+    expect(looks(eve)).to.deep.equal(looks(ann));
+  });
+
+  it('acts as if there were a user whom the query does not know, with a verifier like those it has', async () => {
+    // The list has the one who asks the query, in clear text.
+    const query = {
+      secretOf: (user: string) => Promise.resolve(user === 'ann' ? VERIFIER : undefined),
+    } as unknown as AuthQuery;
+    const users = await listing('"monitor" "hush"', SECRET, query);
+    const [ann, eve] = [await users.find('ann'), await users.find('eve')];
+    expect([ann.isMock, eve.isMock]).to.deep.equal([false, true]);
     expect(looks(eve)).to.deep.equal(looks(ann));
   });
 
