@@ -45,6 +45,30 @@ export class ClientReader {
   }
 
   /**
+   * Notices when the client goes away while nobody reads it, until `stop` is called. What it says
+   * meanwhile is kept, up to the size of a message.
+   */
+  watch(): { readonly gone: AbortSignal; stop(): void } {
+    const controller = new AbortController();
+    const socket = this.#socket;
+    const onData = (chunk: Buffer) => {
+      this.#bytes = Buffer.concat([this.#bytes, chunk]);
+      if (this.#bytes.length > MAX_MESSAGE_BYTES) socket.pause();
+    };
+    const onGone = () => controller.abort();
+    socket.on('data', onData).on('end', onGone).on('close', onGone);
+    if (socket.destroyed || socket.readableEnded) onGone();
+    socket.resume();
+    return {
+      gone: controller.signal,
+      stop: () => {
+        socket.off('data', onData).off('end', onGone).off('close', onGone);
+        socket.pause();
+      },
+    };
+  }
+
+  /**
    * Reads one message of the login; undefined when the client goes away first.
    * @throws ProtocolError when it is longer than the server would take
    */

@@ -22,6 +22,15 @@ const PARAMETERS: readonly string[] = [
   ...['sslmode', 'sslrootcert', 'sslcert', 'sslkey'],
 ];
 
+/** What changes nothing here, with the values with which that is true. */
+const OF_NO_EFFECT: Readonly<Record<string, RegExp>> = {
+  application_name: /./,
+  channel_binding: /^(disable|prefer)$/,
+  gssencmode: /^(disable|prefer)$/,
+  sslsni: /^1$/,
+  target_session_attrs: /^any$/,
+};
+
 /** What a timer can measure: a longer time would be over at once. */
 export const MAX_SECONDS = 2_147_483;
 
@@ -47,9 +56,13 @@ function read(url: URL): ConnectionString {
       'Leave the password out: it would stand in the list of processes, and sessions bring their own.',
     );
   }
-  for (const name of url.searchParams.keys()) {
-    if (!PARAMETERS.includes(name))
-      throw new Error(`The parameter "${name}" is none of ${PARAMETERS.join(', ')}.`);
+  for (const [name, value] of url.searchParams) {
+    if (PARAMETERS.includes(name) || OF_NO_EFFECT[name]?.test(value) === true) continue;
+    throw new Error(
+      name in OF_NO_EFFECT
+        ? `${name}=${value} is not to be had.`
+        : `The parameter "${name}" is none of ${PARAMETERS.join(', ')}.`,
+    );
   }
   const parameter = (name: string) => url.searchParams.get(name) || undefined;
   const host = parameter('host') ?? decodeURIComponent(url.hostname).replace(/^\[|\]$/g, '');

@@ -119,13 +119,9 @@ async function serveSession(
   const leave = services.admission.enter();
   let endLogin = () => {};
   try {
-    const patience = clock.reason;
-    clock.reason = new BackgroundError('53300', 'too many clients log in at this moment', {
-      hint: 'See --max-logins and --client-login-timeout of the proxy.',
-    });
-    endLogin = await services.admission.beginLogin(clock.signal);
-    clock.reason = patience;
-    if (client.socket.destroyed) return;
+    const turn = await waitForTurn(client, services.admission, clock);
+    if (turn === undefined) return;
+    endLogin = turn;
     const proof = await services.authenticate(client, user);
     if (proof === undefined || client.socket.destroyed) return;
     const start = {
@@ -143,5 +139,27 @@ async function serveSession(
   } finally {
     endLogin();
     leave();
+  }
+}
+
+/** Waits until the login may begin; undefined when the client goes away first. What it gives ends the login. */
+async function waitForTurn(
+  client: ClientConnection,
+  admission: Admission,
+  clock: LoginClock,
+): Promise<(() => void) | undefined> {
+  const patience = clock.reason;
+  clock.reason = new BackgroundError('53300', 'too many clients log in at this moment', {
+    hint: 'See --max-logins and --client-login-timeout of the proxy.',
+  });
+  const watch = client.reader.watch();
+  try {
+    return await admission.beginLogin(AbortSignal.any([clock.signal, watch.gone]));
+  } catch (error) {
+    if (watch.gone.aborted) return undefined;
+    throw error;
+  } finally {
+    watch.stop();
+    clock.reason = patience;
   }
 }

@@ -156,6 +156,8 @@ function hintFor(cause: NodeJS.ErrnoException): string {
     case 'SELF_SIGNED_CERT_IN_CHAIN':
     case 'DEPTH_ZERO_SELF_SIGNED_CERT':
       return 'Nobody vouches for the certificate of the server: name its root certificate with sslrootcert=file in --upstream.';
+    case 'CERT_HAS_EXPIRED':
+      return 'The certificate of the server, or one above it, is out of date.';
     default:
       return 'Is the server that --upstream names running?';
   }

@@ -46,6 +46,11 @@ describe('parseConnectionString', () => {
     });
   });
 
+  it('takes parameters that change nothing here', () => {
+    const url = 'postgres://db?application_name=x&channel_binding=prefer&gssencmode=disable';
+    expect(parseConnectionString(url).host).to.equal('db');
+  });
+
   const refused: readonly (readonly [url: string, message: RegExp])[] = [
     ['postgres://ann:hush@db', /^Leave the password out/],
     ['postgres://db?password=hush', /^Leave the password out/],
@@ -53,6 +58,7 @@ describe('parseConnectionString', () => {
     ['postgres://db?sslmode=allow', /^sslmode=allow would go on in the clear/],
     ['postgres://db?sslmode=maybe', /^Expected disable, require, verify-ca or verify-full/],
     ['postgres://db?sslmod=require', /^The parameter "sslmod" is none of/],
+    ['postgres://db?channel_binding=require', /^channel_binding=require is not to be had/],
     ['postgres://db?sslcert=c.pem', /^sslcert and sslkey belong together/],
     ['postgres://db?port=0', /^0 is no port/],
     ['postgres://db?connect_timeout=soon', /^Expected a number of seconds/],
