@@ -62,8 +62,11 @@ const MAX_AGE_MS = 5_000;
 const CANCEL_RETRY_MS = 5;
 const MAX_CANCEL_TRIES = 1_000;
 
+/** What a backend waits for is told with track_activities off, too: then the next statement of its client. */
 const cancelUnlessIdle = (pid: number) =>
-  `SELECT CASE WHEN a.state OPERATOR(pg_catalog.=) 'idle' THEN false ELSE pg_catalog.pg_cancel_backend(a.pid) END
+  `SELECT CASE WHEN a.state OPERATOR(pg_catalog.=) 'idle'
+                 OR (a.state OPERATOR(pg_catalog.=) 'disabled' AND a.wait_event OPERATOR(pg_catalog.=) 'ClientRead')
+               THEN false ELSE pg_catalog.pg_cancel_backend(a.pid) END
      FROM pg_catalog.pg_stat_get_activity(${pid}) AS a`;
 
 /** Settings that would otherwise come from the role or the database, and must not disturb the link. */
