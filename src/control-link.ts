@@ -62,11 +62,16 @@ const MAX_AGE_MS = 5_000;
 const CANCEL_RETRY_MS = 5;
 const MAX_CANCEL_TRIES = 1_000;
 
-/** What a backend waits for is told with track_activities off, too: then the next statement of its client. */
+/**
+ * Cancels what a backend runs, and tells whether that was sure to hit. With track_activities off nobody
+ * knows: it may wait for its client, which is told all the same, or be just about to.
+ */
 const cancelUnlessIdle = (pid: number) =>
   `SELECT CASE WHEN a.state OPERATOR(pg_catalog.=) 'idle'
                  OR (a.state OPERATOR(pg_catalog.=) 'disabled' AND a.wait_event OPERATOR(pg_catalog.=) 'ClientRead')
-               THEN false ELSE pg_catalog.pg_cancel_backend(a.pid) END
+               THEN 'idle'
+               WHEN NOT pg_catalog.pg_cancel_backend(a.pid) THEN 'gone'
+               WHEN a.state OPERATOR(pg_catalog.=) 'disabled' THEN 'unsure' ELSE 'sure' END
      FROM pg_catalog.pg_stat_get_activity(${pid}) AS a`;
 
 /** Settings that would otherwise come from the role or the database, and must not disturb the link. */
@@ -270,15 +275,17 @@ export class ControlLink {
   /**
    * Cancels the statement of another backend of our role, in the same way. Unlike a CancelRequest it
    * comes once. A backend that has not begun with what it was sent would ignore it: that is waited for.
+   * @returns false where it may have been ignored
    */
-  async cancel(pid: number, isWanted: () => boolean): Promise<void> {
+  async cancel(pid: number, isWanted: () => boolean): Promise<boolean> {
     for (let tries = 0; tries < MAX_CANCEL_TRIES && isWanted(); tries++) {
       const rows = await this.#inTurn(async () =>
         isWanted() ? this.#exchange(this.#connection.query(cancelUnlessIdle(pid))) : [],
       );
-      if (rows[0]?.[0] !== 'f') return;
+      if (rows[0]?.[0] !== 'idle') return rows[0]?.[0] !== 'unsure';
       await delay(CANCEL_RETRY_MS);
     }
+    return true;
   }
 
   /** The backends that a backend waits for. */

@@ -53,7 +53,7 @@ const CANCELED = 'canceling statement due to user request';
 const TIMED_OUT = 'canceling statement due to statement timeout';
 const TERMINATED = 'terminating background worker "pg_background" due to administrator command';
 
-/** How long after a time-out the statement is cancelled once more. */
+/** How long after a time-out, or a cancel that may have been ignored, the statement is cancelled once more. */
 const CANCEL_AGAIN_MS = 1_000;
 
 /** More of the SQL than a list shows, for it may be cut inside a character. */
@@ -174,10 +174,12 @@ export class Worker {
   /** Cancels the statement, then terminates the worker when it still runs after the grace. */
   async cancelGently(graceMs: number): Promise<void> {
     if (this.hasEnded) return;
-    if (graceMs > 0) {
+    const deadline = Date.now() + graceMs;
+    for (let left = graceMs; left > 0; left = deadline - Date.now()) {
       this.#wasCanceled = true;
-      await this.#interrupt(CANCELED);
-      if (await this.endsWithin(graceMs)) return;
+      const isSure = await this.#interrupt(CANCELED);
+      if (await this.endsWithin(isSure ? left : Math.min(left, CANCEL_AGAIN_MS))) return;
+      if (isSure) break;
     }
     await this.cancel();
   }
@@ -196,14 +198,16 @@ export class Worker {
    * Cancels the statement that runs, or keeps the SQL from being sent. A CancelRequest only where the
    * control link is not to be had: some servers (14 for one) signal twice then, and hit what SQL does
    * after it has caught the first.
+   * @returns false where it may have been ignored
    */
-  async #interrupt(message: string): Promise<void> {
+  async #interrupt(message: string): Promise<boolean> {
     this.#unsent.abort(new BackgroundError('57014', message));
     try {
       const link = await this.#login.controlLink();
-      await link.cancel(this.#pid, () => !this.hasEnded);
+      return await link.cancel(this.#pid, () => !this.hasEnded);
     } catch {
       await this.connection?.cancel();
+      return true;
     }
   }
 
