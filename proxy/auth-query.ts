@@ -85,16 +85,14 @@ export class AuthQuery {
     for (let isFirst = true; ; isFirst = false) {
       const wasOpen = this.#connection !== undefined;
       const connection = await this.#connected();
-      const timer = setTimeout(() => connection.abort(), this.#settings.timeoutMs);
       try {
         // A parameter in binary format: bytes that no parser looks at.
-        return await connection.execute(STATEMENT, [user]);
+        const answer = connection.execute(STATEMENT, [user]);
+        return await connection.answersWithin(this.#settings.timeoutMs, answer);
       } catch (error) {
         // One that was lost while nobody asked: the next one serves.
         if (!(isFirst && wasOpen && connection.isClosed)) throw error;
         await connection.closed;
-      } finally {
-        clearTimeout(timer);
       }
     }
   }
@@ -120,7 +118,7 @@ export class AuthQuery {
       timeoutMs,
     );
     try {
-      await connection.prepare(STATEMENT, sql);
+      await connection.answersWithin(timeoutMs, connection.prepare(STATEMENT, sql));
       return connection;
     } catch (error) {
       await connection.close();

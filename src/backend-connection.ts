@@ -243,6 +243,16 @@ export class BackendConnection {
     await sendCancelRequest(this.target.server, request, CANCEL_TIMEOUT_MS).catch(() => {});
   }
 
+  /** An answer of the server, which has so long for it: later the connection is given up. */
+  async answersWithin<T>(timeoutMs: number, answer: Promise<T>): Promise<T> {
+    const timer = setTimeout(() => this.abort(), timeoutMs);
+    try {
+      return await answer;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
   /** Gives the connection up without a word: the server does not answer. */
   abort(): void {
     this.#giveUp(new BackgroundError('08006', 'the server does not answer'));

@@ -46,6 +46,9 @@ export interface Installation {
   readonly isTrusted: boolean;
 }
 
+/** How the link shows a packet: one prepared statement, for one line in pg_stat_statements. */
+const REPLY = "SELECT pg_catalog.set_config('application_name', $1, false)";
+
 /** A frozen server must not hold up all sessions for ever. */
 const EXCHANGE_TIMEOUT_MS = 10_000;
 
@@ -143,11 +146,11 @@ export class ControlLink {
   ): Promise<ControlLink> {
     const connection = await BackendConnection.open(target, credential, LINK_SETTINGS, timeoutMs);
     try {
-      const [description = []] = await connection.query(DESCRIBE);
-      await connection.prepare(
-        'reply',
-        "SELECT pg_catalog.set_config('application_name', $1, false)",
+      const [description = []] = await connection.answersWithin(
+        timeoutMs,
+        connection.query(DESCRIBE),
       );
+      await connection.answersWithin(timeoutMs, connection.prepare('reply', REPLY));
       const link = new ControlLink(connection, trustedOwners, description);
       await link.#askInstallation();
       return link;
@@ -340,14 +343,8 @@ export class ControlLink {
       this.#clockLead = Number(serverMicroseconds) / 1_000 - performance.now();
   }
 
-  /** An answer of the server, which has so long for it. */
-  async #exchange<T>(answer: Promise<T>): Promise<T> {
-    const timer = setTimeout(() => this.#connection.abort(), EXCHANGE_TIMEOUT_MS);
-    try {
-      return await answer;
-    } finally {
-      clearTimeout(timer);
-    }
+  #exchange<T>(answer: Promise<T>): Promise<T> {
+    return this.#connection.answersWithin(EXCHANGE_TIMEOUT_MS, answer);
   }
 
   #inTurn<T>(action: () => Promise<T>): Promise<T> {

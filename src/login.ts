@@ -181,10 +181,13 @@ export class Login {
     try {
       // DISCARD ALL also brings back the client_encoding of the login.
       await pooled.hook.reset();
-      await Promise.all([
-        pooled.connection.query('DISCARD ALL'),
-        pooled.connection.query(SPEAK_DATABASE_ENCODING),
-      ]);
+      await pooled.connection.answersWithin(
+        this.#settings.serverConnectTimeoutMs,
+        Promise.all([
+          pooled.connection.query('DISCARD ALL'),
+          pooled.connection.query(SPEAK_DATABASE_ENCODING),
+        ]),
+      );
     } catch {
       await pooled.connection.close();
       return;
@@ -273,10 +276,10 @@ export class Login {
     ).catch((error: unknown) => explainRefusal(error, this.#isStored));
     try {
       hook.attach(connection);
-      const [baseline, [[roleOid] = []]] = await Promise.all([
-        readBaseline(connection),
-        connection.query(`SELECT ${OWN_ROLE_OID}`),
-      ]);
+      const [baseline, [[roleOid] = []]] = await connection.answersWithin(
+        this.#settings.serverConnectTimeoutMs,
+        Promise.all([readBaseline(connection), connection.query(`SELECT ${OWN_ROLE_OID}`)]),
+      );
       return {
         connection,
         baseline,

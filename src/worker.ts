@@ -49,6 +49,9 @@ export interface Progress {
   readonly message: DatabaseText;
 }
 
+/** How long the server may take to set what the session has set: a frozen one must not hold up its end. */
+const REPLAY_TIMEOUT_MS = 10_000;
+
 const CANCELED = 'canceling statement due to user request';
 const TIMED_OUT = 'canceling statement due to statement timeout';
 const TERMINATED = 'terminating background worker "pg_background" due to administrator command';
@@ -139,7 +142,10 @@ export class Worker {
           timeoutMs > 0 ? { ...settings, statement_timeout: '0' } : settings,
         );
         const custom = customToReplay(this.order.custom);
-        await replay(pooled.connection, [...changes, ...custom], role);
+        await pooled.connection.answersWithin(
+          REPLAY_TIMEOUT_MS,
+          replay(pooled.connection, [...changes, ...custom], role),
+        );
         // DISCARD ALL takes them back to nothing, which is not the same as never set.
         this.#hasCustomSettings = custom.some(([name]) => !sessionDefaults.has(name));
         break;

@@ -1,7 +1,9 @@
 import { expect } from 'chai';
 import type pg from 'pg';
+import { AuthQuery } from '../../proxy/auth-query.ts';
 import { passthrough } from '../../proxy/authentication.ts';
 import { createSecureContext } from 'node:tls';
+import { eventually } from '../support/eventually.ts';
 import { HostileServer, stepByStep, type HostileScript } from '../support/hostile-server.ts';
 import {
   authentication,
@@ -14,6 +16,7 @@ import {
 } from '../support/messages.ts';
 import { TestProxy } from '../support/proxy.ts';
 import { rejectionOf } from '../support/rejection.ts';
+import { keepingLogger } from '../support/scratch-file.ts';
 
 // The server behind the proxy, or whoever has got between them, means no good: it wants the password,
 // a client that believes it, or a proxy that does not serve anybody any more.
@@ -237,6 +240,26 @@ describe('a hostile server', () => {
         code: '08P01',
       });
     }
+  });
+
+  it('cannot hold up those who are looked up by falling silent once it has let the proxy in', async () => {
+    server.script = (socket) =>
+      void socket.write(Buffer.concat([authentication(0), readyForQuery()]));
+    const { logger } = keepingLogger();
+    const target = {
+      server: { host: '127.0.0.1', port: server.port },
+      role: 'monitor',
+      database: 'postgres',
+    };
+    const query = new AuthQuery(
+      { sql: 'SELECT $1', target, credential: () => Promise.resolve(undefined), timeoutMs: 100 },
+      logger,
+    );
+    expect(await rejectionOf(query.secretOf('ann'))).to.include({ code: '08006' });
+    await query.close();
+    await eventually(async () => {
+      expect(server.connectionCount).to.equal(0);
+    });
   });
 
   it('leaves no connection behind, whatever it does', () => {
