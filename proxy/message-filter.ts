@@ -1,5 +1,3 @@
-import { ProtocolError } from '../src/index.ts';
-
 /** What becomes of a message: forwarded as it comes, held until its beginning tells, or taken whole. */
 export type Verdict = 'pass' | 'peek' | 'take';
 
@@ -20,7 +18,8 @@ const PEEK_STEP = 128;
 
 /**
  * Looks for the few messages of a stream that concern us, and lets everything else through in the
- * chunks in which it came: no copy, no decoding, one header read a message.
+ * chunks in which it came: no copy, no decoding, one header read a message. Behind a length that is
+ * none there are no messages any more: all of it passes, for the other side to judge.
  */
 export class MessageFilter {
   readonly #rules: FilterRules;
@@ -77,7 +76,7 @@ export class MessageFilter {
         at = from = chunk.length;
       } else {
         const length = frameLength(chunk, at);
-        let verdict = this.#rules.header(chunk[at] as number, length, chunk, at);
+        let verdict = this.#judge(length, chunk, at);
         if (verdict === 'pass') {
           this.#passing = length;
           continue;
@@ -105,6 +104,11 @@ export class MessageFilter {
     flush();
   }
 
+  #judge(length: number, chunk: Buffer, at: number): Verdict {
+    if (length === Infinity) return 'pass';
+    return this.#rules.header(chunk[at] as number, length, chunk, at);
+  }
+
   #hold(bytes: Buffer): void {
     this.#held.push(Buffer.from(bytes));
     this.#heldBytes += bytes.length;
@@ -118,7 +122,7 @@ export class MessageFilter {
     this.#held = [held];
     if (this.#verdict === undefined) {
       const length = frameLength(held, 0);
-      const verdict = this.#rules.header(held[0] as number, length, held, 0);
+      const verdict = this.#judge(length, held, 0);
       if (verdict === 'pass') this.#release(held, length, forward);
       else this.#startHolding(verdict, length, forward);
       return;
@@ -166,9 +170,8 @@ export class MessageFilter {
   }
 }
 
-/** Length of a message with its type byte. */
+/** Length of a message with its type byte; without end where it is none. */
 function frameLength(bytes: Buffer, at: number): number {
   const length = bytes.readInt32BE(at + 1);
-  if (length < 4) throw new ProtocolError('invalid message length');
-  return length + 1;
+  return length < 4 ? Infinity : length + 1;
 }

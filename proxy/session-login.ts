@@ -209,9 +209,9 @@ class LoginAttempt {
     const onClose = () => this.#finish();
     server.on('error', () => {}); // 'close' follows
     server.on('data', onServerData).on('end', onEnd).on('close', onClose);
-    client.on('data', onClientData).on('end', onEnd).on('close', onClose);
+    // A client that says no more may still wait for what it has asked: only one that is gone ends this.
+    client.on('data', onClientData).on('close', onClose);
     if (client.destroyed || server.destroyed) this.#finish();
-    if (client.readableEnded) onEnd();
     server.write(packet);
     server.resume();
     client.resume();
@@ -219,7 +219,7 @@ class LoginAttempt {
     client.pause();
     server.pause();
     server.off('data', onServerData).off('end', onEnd).off('close', onClose);
-    client.off('data', onClientData).off('end', onEnd).off('close', onClose);
+    client.off('data', onClientData).off('close', onClose);
     if (failure !== undefined) throw failure;
     return this.#outcome;
   }

@@ -3,6 +3,7 @@ import { type BackgroundEngine, type Logger, type OpenedSession } from '../src/i
 import { Interceptor } from './interceptor.ts';
 import { pump } from './relay.ts';
 import { fatalResponse, logEnd } from './replies.ts';
+import { asksForReplication } from './startup.ts';
 import { logIn, type ClientStart, type ServerTarget, type SessionLogin } from './session-login.ts';
 
 /** How long a client may take to read what the server said before it closed the connection. */
@@ -34,7 +35,7 @@ export async function relaySession(
   onLoggedIn: () => void,
 ): Promise<void> {
   const client = start.socket;
-  const isReplication = /^(true|on|yes|1|database)$/i.test(parameters.get('replication') ?? '');
+  const isReplication = asksForReplication(parameters);
   // Names that are no UTF-8 are all the same to us: such sessions are relayed, and no more.
   const names = [parameters.get('user') ?? '', parameters.get('database') ?? ''];
   const isKnown = names[0] !== '' && !names.join('').includes('\ufffd');
@@ -52,7 +53,8 @@ export async function relaySession(
     replayClient: (chunks) => {
       for (const chunk of chunks)
         streams.fromClient.push(chunk, (bytes) => void login?.server.write(bytes));
-      client.resume();
+      if (client.readableEnded) login?.server.end();
+      else client.resume();
     },
   });
   const opened: OpenedSession | undefined =
@@ -127,6 +129,10 @@ export async function relaySession(
             else if (!repeater.hold(chunk)) client.pause();
           },
           fail,
+          () => {
+            // What is held comes first.
+            if (!repeater.isHolding) server.end();
+          },
         );
       }
       client.resume();

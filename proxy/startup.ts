@@ -65,8 +65,10 @@ export async function readFirstPacket(
       continue;
     }
     if (code >> 16 !== 3) {
-      throw new ProtocolError(
-        `unsupported frontend protocol ${code >> 16}.${code & 0xffff}: this proxy speaks 3.x`,
+      const asked = `${code >>> 16}.${code & 0xffff}`;
+      throw new BackgroundError(
+        '0A000',
+        `unsupported frontend protocol ${asked}: this proxy speaks 3.x`,
       );
     }
     if (tls?.sslmode === 'require' && !client.isEncrypted && !client.isUnixSocket) {
@@ -76,6 +78,12 @@ export async function readFirstPacket(
     }
     return { kind: 'startup', packet, parameters: readParameters(packet) };
   }
+}
+
+/** Whether a client wants to speak with a walsender: what the server takes for yes, and `database`. */
+export function asksForReplication(parameters: ReadonlyMap<string, string>): boolean {
+  const value = parameters.get('replication') ?? '';
+  return value === 'database' || /^(t|tr|tru|true|y|ye|yes|on|1)$/i.test(value);
 }
 
 /** Adds parameters behind the client's own, which stay as they are; none where the server's limit is in the way. */

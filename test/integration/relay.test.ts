@@ -166,19 +166,19 @@ describe('the relay', () => {
   });
 
   it('refuses a first packet that is none, and serves the next client', async () => {
-    for (const garbage of [
-      'GET / HTTP/1.1\r\n\r\n',
-      '\0\0\0\x04',
-      '\x7f\xff\xff\xff\0\x03\0\0',
-      '\0\0\0\x09\0\x02\0\0\0',
-    ]) {
+    for (const [garbage, code] of [
+      ['GET / HTTP/1.1\r\n\r\n', '08P01'],
+      ['\0\0\0\x04', '08P01'],
+      ['\x7f\xff\xff\xff\0\x03\0\0', '08P01'],
+      ['\0\0\0\x09\0\x02\0\0\0', '0A000'],
+    ] as const) {
       const client = await RawClient.connect(proxy.port);
       client.listen();
       client.socket.write(Buffer.from(garbage, 'latin1'));
       const [answer] = await client.until('E');
       expect(fieldsOf(answer ?? { type: '', body: Buffer.alloc(0) })).to.include({
         S: 'FATAL',
-        C: '08P01',
+        C: code,
       });
       await client.closed();
     }
@@ -208,6 +208,45 @@ describe('the relay', () => {
     expect(fieldsOf(farewell ?? { type: '', body: Buffer.alloc(0) })['C']).to.equal('57P01');
     await client.closed();
   });
+
+  it('answers all that a client has said, though it says no more from the start', async () => {
+    const client = await RawClient.connect(proxy.port);
+    client.listen();
+    const parameters = { user: 'postgres', database: proxy.database.name };
+    client.socket.end(
+      Buffer.concat([
+        serialize.startup(parameters),
+        serialize.query('SELECT 1'),
+        serialize.query('SELECT pg_sleep(0.1), 2'),
+      ]),
+    );
+    await client.until('Z');
+    for (const columns of ['1', '\0\0\0\0\x012']) {
+      const [, row] = await client.until('Z');
+      expect(row?.body.toString('latin1')).to.match(new RegExp(`${columns}$`));
+    }
+    await client.closed();
+  });
+
+  it('lets the server judge a message that has no length', async () => {
+    const client = await login();
+    client.socket.write(Buffer.concat([serialize.query('SELECT 1'), Buffer.from('Q\0\0\0\x03')]));
+    await client.until('Z');
+    await client.closed();
+    expect(client.messages.map(({ type }) => type).join('')).to.match(/ZTDCZ$/);
+  });
+
+  for (const replication of ['t', 'YES', 'on', '1', 'true']) {
+    it(`relays a connection with replication=${replication} without a change`, async () => {
+      const client = await RawClient.login(proxy.port, { user: 'postgres', replication });
+      const [, row] = await client.query('SHOW application_name');
+      expect(row?.type).to.equal('D');
+      // A walsender has no parameters of ours.
+      const [error] = await client.query(`SHOW "pgbg_proxy.session"`);
+      expect(fieldsOf(error ?? { type: '', body: Buffer.alloc(0) })['C']).to.equal('42704');
+      await client.end();
+    });
+  }
 
   it('lets the server wait for a client that does not read, and keeps its memory', async () => {
     const client = await login();

@@ -2,8 +2,8 @@ import { expect } from 'chai';
 import type { Socket } from 'node:net';
 import { duplexPair, type Duplex } from 'node:stream';
 import { ClientConnection } from '../../proxy/client-connection.ts';
-import { addParameters, readFirstPacket } from '../../proxy/startup.ts';
-import { ProtocolError } from '../../src/errors.ts';
+import { addParameters, asksForReplication, readFirstPacket } from '../../proxy/startup.ts';
+import { BackgroundError, ProtocolError } from '../../src/errors.ts';
 import { byteByByte, chunksOf, everyCut } from '../support/cuts.ts';
 import { bytes, firstPacket, int32, query, startupParameters } from '../support/messages.ts';
 import { SeededRandom } from '../support/random.ts';
@@ -255,17 +255,33 @@ describe('readFirstPacket', () => {
       firstPacket(PROTOCOL_3_0, bytes('user\0alice\0\0more')),
       badLayout,
     ],
-    [
-      'protocol 2.0',
-      firstPacket(131072, startupParameters('user', 'alice')),
-      'unsupported frontend protocol 2.0: this proxy speaks 3.x',
-    ],
-    [
-      'protocol 4.1',
-      firstPacket(262145, startupParameters('user', 'alice')),
-      'unsupported frontend protocol 4.1: this proxy speaks 3.x',
-    ],
   ];
+  for (const [version, code] of [
+    ['2.0', 131072],
+    ['4.1', 262145],
+    ['32768.1', -2147483647],
+  ] as const) {
+    it(`rejects protocol ${version} with the code of the server`, async () => {
+      const packet = firstPacket(code, startupParameters('user', 'alice'));
+      const error = await rejectionOf(firstOf(packet));
+      expect(error).to.include({
+        code: '0A000',
+        message: `unsupported frontend protocol ${version}: this proxy speaks 3.x`,
+      });
+    });
+  }
+
+  for (const [values, isReplication] of [
+    [['t', 'TRUE', 'tru', 'y', 'Yes', 'on', 'ON', '1', 'database'], true],
+    [['', 'false', 'off', 'of', 'no', '0', 'o', 'tr ue', 'truee', 'DATABASE'], false],
+  ] as const) {
+    for (const value of values) {
+      it(`takes replication=${value} for a ${isReplication ? 'yes' : 'no'}, as the server`, () => {
+        expect(asksForReplication(new Map([['replication', value]]))).to.equal(isReplication);
+      });
+    }
+  }
+
   for (const [what, packet, message] of refused) {
     it(`rejects ${what}`, async () => {
       const error = await rejectionOf(firstOf(packet));
@@ -278,7 +294,7 @@ describe('readFirstPacket', () => {
     expect(error).to.be.instanceOf(ProtocolError);
   });
 
-  it('throws nothing but ProtocolError for random packets', async () => {
+  it('throws nothing but errors of its own for random packets', async () => {
     const random = new SeededRandom(5);
     const outcomes = new Set<string>();
     for (let round = 0; round < 500; round++) {
@@ -291,7 +307,7 @@ describe('readFirstPacket', () => {
       const outcome = await reading.then(
         (first) => first?.kind ?? 'gone',
         (error: unknown) => {
-          expect(error).to.be.instanceOf(ProtocolError);
+          expect(error).to.be.instanceOf(BackgroundError);
           return 'refused';
         },
       );
