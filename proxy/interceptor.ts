@@ -18,6 +18,7 @@ import {
   type Replacement,
 } from './extension-statements.ts';
 import { MessageFilter, type FilterRules, type Verdict } from './message-filter.ts';
+import { PendingAnswers } from './pending-answers.ts';
 import { StatementRepeater, type SessionStreams } from './statement-repeater.ts';
 
 /** Longer texts are not looked into: parsing them would hold up every session. */
@@ -25,6 +26,11 @@ const MAX_PARSED_BYTES = 1024 * 1024;
 
 /** ReadyForQuery outside a transaction block. */
 const IDLE = 'I'.charCodeAt(0);
+
+const HEADER_BYTES = 5;
+
+/** A text that mentions none of these is not looked at. */
+const MENTIONS = /pg_background/i;
 
 /** Encodings in which a byte below 128 always is that ASCII character, as the server reports them. */
 const READABLE_ENCODINGS = /^(UTF8|SQL_ASCII|LATIN\d+|ISO_8859_\d|WIN\d+|KOI8[RU])$/;
@@ -58,10 +64,7 @@ export class Interceptor implements SessionEvents {
   readonly #raised = new RaisedReports();
   #isReplacement = false;
   #isTakingCallback = false;
-  /** ReadyForQuery messages that are to come; the first one ends the startup. */
-  #expected = 1;
-  /** The transaction status of the last ReadyForQuery, if nothing was sent since. */
-  #status: number | undefined;
+  readonly #pending = new PendingAnswers();
   #lone: LoneQuery | undefined;
   #isLone = false;
   /** A text with ALTER or EXTENSION and our name was sent, and what it does may not be committed yet. */
@@ -148,7 +151,8 @@ export class Interceptor implements SessionEvents {
           case MessageType.noticeResponse:
             return 'peek';
           case MessageType.readyForQuery:
-            if (this.repeater.isHolding) return 'take';
+            // Its last byte may not be there yet.
+            if (this.repeater.isHolding || at + length > chunk.length) return 'take';
             this.#statementEnded(chunk[at + 5]);
             return 'pass';
           case MessageType.rowDescription:
@@ -156,6 +160,9 @@ export class Interceptor implements SessionEvents {
             return this.repeater.drops(type) ? 'take' : 'pass';
           case MessageType.commandComplete:
             return this.#ownTag === undefined && !this.repeater.drops(type) ? 'pass' : 'take';
+          case MessageType.copyInResponse:
+            this.#pending.copyBegan();
+            return 'pass';
           case MessageType.errorResponse:
           case MessageType.backendKeyData:
           case MessageType.parameterStatus:
@@ -185,14 +192,16 @@ export class Interceptor implements SessionEvents {
   #takeFromServer(frame: Buffer): Buffer | undefined {
     if (this.repeater.drops(frame[0] as number)) return void this.repeater.dropped();
     switch (frame[0]) {
-      case MessageType.readyForQuery:
+      case MessageType.readyForQuery: {
+        const { isHolding } = this.repeater;
         if (this.repeater.ready()) {
           this.#session?.statementEnded();
           return undefined;
         }
         this.#statementEnded(frame[5]);
-        this.repeater.release();
+        if (isHolding) this.repeater.release();
         return frame;
+      }
       case MessageType.noticeResponse: {
         if (!this.#isTakingCallback) {
           return this.#cleanReport(frame);
@@ -210,6 +219,7 @@ export class Interceptor implements SessionEvents {
       }
       case MessageType.errorResponse:
         this.repeater.failed();
+        this.#pending.failed();
         return movePosition(this.#cleanReport(frame), this.#replacements);
       case MessageType.backendKeyData:
         this.#links.onBackendKey(frame.readInt32BE(5), Buffer.from(frame.subarray(5)));
@@ -241,22 +251,17 @@ export class Interceptor implements SessionEvents {
 
   #clientSpoke(type: number): void {
     this.#lone = undefined;
-    this.#isLone = type === MessageType.query && this.#expected === 0 && this.#status === IDLE;
-    this.#status = undefined;
-    if (
-      type === MessageType.query ||
-      type === MessageType.sync ||
-      type === MessageType.functionCall
-    )
-      this.#expected++;
+    this.#isLone = type === MessageType.query && this.#pending.isIdle;
+    this.#pending.sent(type);
   }
 
   #takeFromClient(frame: Buffer): Buffer {
     const text = textOf(frame, 0, frame.length);
     const session = this.#session;
-    if (session === undefined || text === undefined) return frame;
+    if (text === undefined) return frame;
+    if (session === undefined) return frame;
     if (this.#isLone) {
-      this.#lone = { text: text.slice(5, -1), startedAt: Date.now() };
+      this.#lone = { text: text.slice(0, -1), startedAt: Date.now() };
     }
     if (/alter|extension/i.test(text)) this.#mayAlter = true;
     if (!/extension/i.test(text)) return frame;
@@ -271,11 +276,10 @@ export class Interceptor implements SessionEvents {
 
   #statementEnded(status: number | undefined): void {
     this.#session?.statementEnded();
-    this.#expected = Math.max(this.#expected - 1, 0);
-    this.#status = this.#expected === 0 ? status : undefined;
+    this.#pending.ready(status);
     if (this.#mayAlter) {
       this.#links.onAltered();
-      this.#mayAlter = this.#status !== IDLE;
+      this.#mayAlter = !this.#pending.isIdle;
     }
     this.#lone = undefined;
     this.#replacements = [];
@@ -305,8 +309,9 @@ export class Interceptor implements SessionEvents {
   }
 }
 
-/** The message as text, if it mentions us. Cheap, and right for nearly every text: parsing is for the rest. */
+/** The body of a message as text, if it may concern us. Cheap, and right for nearly every text: parsing is for the rest. */
 function textOf(bytes: Buffer, from: number, to: number): string | undefined {
-  const text = bytes.toString('latin1', from, to);
-  return /pg_background/i.test(text) ? text : undefined;
+  // Not its length, which may look like a letter.
+  const text = bytes.toString('latin1', from + HEADER_BYTES, to);
+  return MENTIONS.test(text) ? text : undefined;
 }

@@ -26,6 +26,9 @@ export const MessageType = {
   parse: 0x50, // P (F)
   sync: 0x53, // S (F)
   functionCall: 0x46, // F (F)
+  execute: 0x45, // E (F)
+  copyDone: 0x63, // c
+  copyFail: 0x66, // f (F)
 } as const;
 
 /** One column of a RowDescription: what it is, not what it is called. */

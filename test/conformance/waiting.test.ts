@@ -4,6 +4,7 @@ import type pg from 'pg';
 import { serialize } from 'pg-protocol';
 import { eventually } from '../support/eventually.ts';
 import { TestProxy, type TestClient } from '../support/proxy.ts';
+import { WireSession } from '../support/wire-session.ts';
 import { RawClient } from '../support/wire.ts';
 
 /** Waits until a backend has ended its statement. */
@@ -80,6 +81,18 @@ describe('a session that waits for a worker that waits for the session', () => {
         rowCount: 1,
       });
       expect(await hasIndex()).to.equal(true);
+    });
+
+    it('gets it after a COPY of the extended protocol, whose first Sync has no answer', async () => {
+      const wire = await WireSession.connect({ port: proxy.port, database: proxy.database.name });
+      await wire.copyIn('COPY t FROM STDIN', '7\n8\n');
+      expect(
+        await wire.rows(
+          `SELECT * FROM pg_background_result(pg_background_launch('${build}')) AS (result text)`,
+        ),
+      ).to.deep.equal([['CREATE INDEX']]);
+      await wire.rows('DELETE FROM t WHERE a IN (7, 8)');
+      await wire.end();
     });
 
     it('waits for it to the end, and reads the result then', async () => {

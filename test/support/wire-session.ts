@@ -109,6 +109,17 @@ export class WireSession {
     return (await this.#sync())[0] ?? [];
   }
 
+  /** Copies data in as libpq does it in the extended protocol: with a Sync before it, and one behind. */
+  async copyIn(sql: string, data: string): Promise<void> {
+    this.#parse({ sql }).#bind({ sql });
+    const { socket } = this.#client;
+    socket.write(serialize.sync());
+    await this.#client.until('G');
+    socket.write(serialize.copyData(Buffer.from(data, this.#charset)));
+    socket.write(serialize.copyDone());
+    await this.#sync();
+  }
+
   /** Runs a portal with Executes for one row each. @throws ServerError */
   async rowByRow(statement: ExtendedStatement): Promise<TextRow[]> {
     this.#parse(statement);

@@ -40,6 +40,9 @@ describe('MessageType', () => {
       'parse P',
       'sync S',
       'functionCall F',
+      'execute E',
+      'copyDone c',
+      'copyFail f',
     ]);
   });
 });
