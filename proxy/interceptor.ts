@@ -30,7 +30,7 @@ const IDLE = 'I'.charCodeAt(0);
 const HEADER_BYTES = 5;
 
 /** A text that mentions none of these is not looked at. */
-const MENTIONS = /pg_background/i;
+const MENTIONS = /pg_background|\bdatabase\b/i;
 
 /** Encodings in which a byte below 128 always is that ASCII character, as the server reports them. */
 const READABLE_ENCODINGS = /^(UTF8|SQL_ASCII|LATIN\d+|ISO_8859_\d|WIN\d+|KOI8[RU])$/;
@@ -41,6 +41,8 @@ export interface InterceptorLinks extends SessionStreams {
   onBackendKey(pid: number, key: Buffer): void;
   /** A statement has run, or a transaction committed, that may have altered a role or a database. */
   onAltered(): void;
+  /** A statement comes that may want a database for itself. */
+  onDatabaseStatement(): void;
 }
 
 /** A simple Query that mentions us, to which nothing was sent before or behind it that is unanswered. */
@@ -259,6 +261,8 @@ export class Interceptor implements SessionEvents {
     const text = textOf(frame, 0, frame.length);
     const session = this.#session;
     if (text === undefined) return frame;
+    if (/\bdatabase\b/i.test(text) && /\b(create|alter|drop)\b/i.test(text))
+      this.#links.onDatabaseStatement();
     if (session === undefined) return frame;
     if (this.#isLone) {
       this.#lone = { text: text.slice(0, -1), startedAt: Date.now() };

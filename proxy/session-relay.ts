@@ -48,6 +48,7 @@ export async function relaySession(
       services.cancels.set(cancelKey, () => streams.repeater.cancel());
     },
     onAltered: () => services.engine.doubt(),
+    onDatabaseStatement: () => services.engine.makeWay(),
     toServer: (bytes) => void login?.server.write(bytes),
     toClient: (bytes) => void client.write(bytes),
     replayClient: (chunks) => {

@@ -5,7 +5,7 @@ import { errorResponse } from './replies.ts';
 export interface SessionStreams {
   toServer(bytes: Buffer): void;
   toClient(bytes: Buffer): void;
-  /** Takes what the client has sent meanwhile, as if it came now. */
+  /** The client may be heard again: takes what it has sent meanwhile, as if it came now. */
   replayClient(chunks: readonly Buffer[]): void;
 }
 
@@ -109,7 +109,7 @@ export class StatementRepeater {
     const held = this.#held;
     this.#held = [];
     this.#heldBytes = 0;
-    if (held.length > 0) this.#streams.replayClient(held);
+    this.#streams.replayClient(held);
   }
 
   /** The client wants no more of it. @returns whether that is taken care of here */

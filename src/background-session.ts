@@ -206,15 +206,14 @@ export class BackgroundSession {
       awaited: undefined,
     };
     this.#call = call;
-    this.#track(
-      this.#converse(call).catch((error: unknown) => {
-        if (call.conversation.abandoned.aborted) return;
-        if (error instanceof Unverified) return void this.#refusal(error);
-        // The function hears nothing and fails with 53000 after its own time-out.
-        this.#settings.logger.warn({ pid: this.#pid, err: error }, 'a call could not be answered');
-        this.#events.unanswered(reportFieldsOf(error));
-      }),
-    );
+    const answered = this.#login.during(this.#converse(call)).catch((error: unknown) => {
+      if (call.conversation.abandoned.aborted) return;
+      if (error instanceof Unverified) return void this.#refusal(error);
+      // The function hears nothing and fails with 53000 after its own time-out.
+      this.#settings.logger.warn({ pid: this.#pid, err: error }, 'a call could not be answered');
+      this.#events.unanswered(reportFieldsOf(error));
+    });
+    this.#track(answered);
   }
 
   async #converse(call: Call): Promise<void> {
@@ -318,7 +317,8 @@ export class BackgroundSession {
       }
     };
     this.#track(
-      take()
+      this.#login
+        .during(take())
         .catch((error: unknown) => void this.#refusal(error))
         .finally(() => {
           this.#oneWayCount--;

@@ -103,6 +103,14 @@ export class BackgroundEngine {
     for (const { login } of this.#logins.values()) login.doubt();
   }
 
+  /**
+   * Somebody wants a database for himself (DROP DATABASE, or CREATE DATABASE from it as a template; the
+   * server gives others five seconds to leave): closes all connections that nobody uses right now.
+   */
+  makeWay(): void {
+    for (const { login } of this.#logins.values()) login.makeWay();
+  }
+
   /** How many workers run their SQL right now. */
   get runningWorkers(): number {
     return this.#running.size;

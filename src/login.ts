@@ -19,6 +19,8 @@ export interface PooledConnection {
   /** The role that it has logged in as, whatever that is called by now. */
   readonly roleOid: number;
   readonly openedAt: number;
+  /** When it was asked for last. */
+  borrowedAt: number;
   /** Whether it has waited in the pool, where it may have died. */
   wasIdle: boolean;
   /** Whose SQL has run on it: it serves nobody else any more. Undefined while none has. */
@@ -66,6 +68,11 @@ export class Login {
   #idle: PooledConnection[] = [];
   #warming: Promise<void> | undefined;
   #borrowed = 0;
+  /** Calls that may use the control link. */
+  #calls = 0;
+  /** Whether the control link is to be closed as soon as nobody uses it. */
+  #isMakingWay = false;
+  #madeWayAt = 0;
   #isClosed = false;
   #hasPurged = false;
 
@@ -113,6 +120,36 @@ export class Login {
     return this.#link;
   }
 
+  /** Counts a call while it is under way: it may use the control link at any time. */
+  async during<T>(call: Promise<T>): Promise<T> {
+    this.#calls++;
+    try {
+      return await call;
+    } finally {
+      this.#calls--;
+      this.#leaveIfFree();
+    }
+  }
+
+  /**
+   * Closes what nobody uses, for somebody may want the database for himself: idle connections at once,
+   * and the control link and what is lent now as soon as they are free. The next call opens them again.
+   */
+  makeWay(): void {
+    this.#isMakingWay = true;
+    this.#madeWayAt = Date.now();
+    for (const { connection } of this.#idle.splice(0)) void connection.close();
+    this.#leaveIfFree();
+  }
+
+  #leaveIfFree(): void {
+    if (!this.#isMakingWay || this.#calls > 0 || this.#borrowed > 0) return;
+    this.#isMakingWay = false;
+    const link = this.#link;
+    this.#link = undefined;
+    void link?.then((opened) => opened.close()).catch(() => {});
+  }
+
   /** A connection that no other session has used; the caller gives it back or retires it. */
   async borrow(
     owner: PoolOwner,
@@ -128,6 +165,7 @@ export class Login {
         if (!isUsable(pooled.connection.pid)) continue;
         this.#idle.splice(this.#idle.indexOf(pooled), 1);
         pooled.owner = owner;
+        pooled.borrowedAt = now;
         if (pooled.connection.isClosed) continue;
         if (now - pooled.openedAt > this.#settings.serverLifetimeMs) {
           void pooled.connection.close();
@@ -146,8 +184,7 @@ export class Login {
         await opened.connection.close();
       }
     } catch (error) {
-      this.#borrowed--;
-      await this.#closeUnusedLink();
+      await this.#returned();
       throw error;
     }
   }
@@ -155,14 +192,18 @@ export class Login {
   /** Takes back a connection whose job left nothing that DISCARD ALL does not remove. */
   async giveBack(pooled: PooledConnection): Promise<void> {
     await this.#takeBack(pooled);
-    this.#borrowed--;
-    await this.#closeUnusedLink();
+    await this.#returned();
   }
 
   /** Closes a connection that cannot be used again. */
   async retire(pooled: PooledConnection): Promise<void> {
     await pooled.connection.close();
+    await this.#returned();
+  }
+
+  async #returned(): Promise<void> {
     this.#borrowed--;
+    this.#leaveIfFree();
     await this.#closeUnusedLink();
   }
 
@@ -197,9 +238,10 @@ export class Login {
     else await pooled.connection.close();
   }
 
-  #hasRoomFor({ connection, owner }: PooledConnection): boolean {
+  #hasRoomFor({ connection, owner, borrowedAt }: PooledConnection): boolean {
     return (
       !this.#isClosed &&
+      borrowedAt > this.#madeWayAt &&
       !connection.isClosed &&
       owner?.isClosed !== true &&
       this.#idle.length < this.#settings.maxIdleConnections
@@ -243,7 +285,7 @@ export class Login {
     if (this.#idle.some(({ owner }) => owner === undefined)) return;
     this.#warming = this.#open()
       .then(async (pooled) => {
-        if (this.#isClosed) await pooled.connection.close();
+        if (this.#isClosed || pooled.borrowedAt <= this.#madeWayAt) await pooled.connection.close();
         else this.#pool(pooled);
       })
       .catch((error: unknown) => {
@@ -257,6 +299,7 @@ export class Login {
 
   async #open(): Promise<PooledConnection> {
     const hook = this.#hook();
+    const borrowedAt = Date.now();
     const { customSettings } = this.#settings;
     const connection = await BackendConnection.open(
       this.target,
@@ -285,6 +328,7 @@ export class Login {
         baseline,
         roleOid: Number(roleOid),
         openedAt: Date.now(),
+        borrowedAt,
         wasIdle: false,
         owner: undefined,
         hook,

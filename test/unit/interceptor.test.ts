@@ -38,6 +38,7 @@ class ScriptedSession {
 const noLinks: InterceptorLinks = {
   onBackendKey: () => {},
   onAltered: () => {},
+  onDatabaseStatement: () => {},
   toServer: () => {},
   toClient: () => {},
   replayClient: () => {},
@@ -412,6 +413,39 @@ describe('Interceptor', () => {
       const parts: Buffer[] = [];
       interceptor.fromClient.push(chunk, (part) => parts.push(part));
       expect(parts[0]).to.equal(chunk);
+    });
+
+    for (const sql of [
+      'CREATE DATABASE a TEMPLATE b',
+      'create/* a copy */database a',
+      'ALTER DATABASE a RENAME TO b',
+      'DROP DATABASE a WITH (FORCE)',
+    ]) {
+      it(`tells that ${sql} may want a database for itself, and forwards it`, () => {
+        for (const pad of Array.from({ length: 256 }, (_, length) => ' '.repeat(length))) {
+          for (const text of [query(sql + pad), parse('', sql + pad), parse('name', sql + pad)]) {
+            let count = 0;
+            const interceptor = new Interceptor({
+              ...noLinks,
+              onDatabaseStatement: () => void count++,
+            });
+            pass(interceptor.fromServer, parameterStatus('client_encoding', 'UTF8'));
+            pass(interceptor.fromServer, parameterStatus('standard_conforming_strings', 'on'));
+            expect(pass(interceptor.fromClient, text)).to.deep.equal(text);
+            expect(count).to.equal(1);
+          }
+        }
+      });
+    }
+
+    it('does not take a question about databases for a statement about them', () => {
+      let count = 0;
+      const interceptor = new Interceptor({ ...noLinks, onDatabaseStatement: () => void count++ });
+      pass(interceptor.fromServer, parameterStatus('client_encoding', 'UTF8'));
+      pass(interceptor.fromServer, parameterStatus('standard_conforming_strings', 'on'));
+      pass(interceptor.fromClient, query('SELECT current_database(), datname FROM pg_database'));
+      pass(interceptor.fromClient, query('SELECT 1 AS database'));
+      expect(count).to.equal(0);
     });
 
     it('forwards a call of a function of ours as it is', () => {
