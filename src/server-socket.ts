@@ -2,6 +2,7 @@ import { connect, isIP, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { checkServerIdentity, connect as connectTls, type SecureContext } from 'node:tls';
 import { BackgroundError } from './errors.ts';
+import { keepLastWords } from './last-words.ts';
 
 /** Where the server is, and how the way to it is secured. */
 export interface ServerEndpoint {
@@ -39,6 +40,7 @@ export async function connectToServer(
     ? { path: join(host, `.s.PGSQL.${port}`) }
     : { host, port, noDelay: true, keepAlive: true };
   const plain = connect({ ...address, allowHalfOpen: true });
+  keepLastWords(plain);
   let timedOut = false;
   const timer = setTimeout(() => {
     timedOut = true;
@@ -111,6 +113,7 @@ async function secure(plain: Socket, host: string, tls: ServerTls): Promise<Sock
     checkServerIdentity: tls.sslmode === 'verify-full' ? checkServerIdentity : () => undefined,
     ALPNProtocols: [ALPN_PROTOCOL],
   });
+  keepLastWords(secured);
   // A failure of either is one of both.
   plain.once('error', (error) => secured.destroy(error));
   await nextEvent(secured, 'secureConnect');

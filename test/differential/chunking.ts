@@ -1,6 +1,8 @@
 import { byteByByte, chunksOf } from '../support/cuts.ts';
 import { SeededRandom } from '../support/random.ts';
 
+const MANY_CHUNKS = 50;
+
 /** How bytes on their way are cut into chunks. */
 export type Chunking = (bytes: Buffer) => Buffer[];
 
@@ -19,11 +21,11 @@ export function cutAt(offset: number): Chunking {
   };
 }
 
-/** Cuts at random, which are the same for the same seed. */
+/** Cuts at random, which are the same for the same seed; not many where there is much. */
 export function randomCuts(seed: number): Chunking {
   const random = new SeededRandom(seed);
   return (bytes) => {
-    const limit = random.oneOf([3, 10, 50, 500, 20_000]);
+    const limit = Math.max(random.oneOf([3, 10, 50, 500, 20_000]), bytes.length / MANY_CHUNKS);
     return chunksOf(bytes, () => 1 + random.below(limit));
   };
 }

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { keepLastWords } from '../../src/last-words.ts';
 import type { ServerAddress } from '../support/server.ts';
 import { whole, type Chunking } from './chunking.ts';
 import { writePieces, type ProxySockets } from './proxy-sockets.ts';
@@ -14,13 +15,14 @@ export class CuttingForwarder {
   private constructor(target: ServerAddress, sockets: ProxySockets) {
     this.#listener = createServer({ allowHalfOpen: true, noDelay: true }, (proxy) => {
       const server = connect({ ...target, allowHalfOpen: true, noDelay: true });
+      keepLastWords(server);
       for (const socket of [proxy, server]) {
         this.#sockets.add(socket);
         socket.on('error', () => {});
         socket.on('close', () => this.#sockets.delete(socket));
       }
       proxy.pipe(server);
-      void this.#forward(server, proxy, sockets);
+      this.#forward(server, proxy, sockets);
       proxy.on('close', () => server.destroySoon());
     });
   }
@@ -41,15 +43,21 @@ export class CuttingForwarder {
     await new Promise((resolve) => this.#listener.close(resolve));
   }
 
-  async #forward(server: Socket, proxy: Socket, sockets: ProxySockets): Promise<void> {
-    try {
-      for await (const chunk of server) {
-        const pieces = this.chunking(chunk as Buffer);
-        await writePieces(proxy, pieces, pieces.length > 1 ? sockets.peerOf(proxy) : undefined);
-      }
-      proxy.end();
-    } catch {
-      proxy.destroy();
-    }
+  #forward(server: Socket, proxy: Socket, sockets: ProxySockets): void {
+    let forwarded = Promise.resolve();
+    server.on('data', (chunk: Buffer) => {
+      const pieces = this.chunking(chunk);
+      server.pause();
+      forwarded = forwarded
+        .then(() =>
+          writePieces(proxy, pieces, pieces.length > 1 ? sockets.peerOf(proxy) : undefined),
+        )
+        .then(
+          () => void server.resume(),
+          () => void proxy.destroy(),
+        );
+    });
+    for (const event of ['end', 'close'])
+      server.on(event, () => void forwarded.then(() => proxy.end()));
   }
 }

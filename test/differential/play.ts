@@ -1,5 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import type pg from 'pg';
+import { keepLastWords } from '../../src/last-words.ts';
 import type { RawMessage } from '../support/wire.ts';
 import { whole, type Chunking } from './chunking.ts';
 import { query, sync, terminate } from './frontend.ts';
@@ -26,7 +27,9 @@ export class PlayedSession {
   readonly #socket: Socket;
   readonly #stage: Stage;
   #messages: RawMessage[] = [];
-  #rest: Buffer = Buffer.alloc(0);
+  #pieces: Buffer[] = [];
+  #held = 0;
+  #wanted = 5;
   #isOver = false;
   #taken = 0;
   #wake: () => void = () => {};
@@ -47,15 +50,19 @@ export class PlayedSession {
     const { host, port } = stage;
     const socket = connect({ host, port, noDelay: true, allowHalfOpen: true });
     await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject));
+    // As libpq: what came is read, also when there is nobody to write to any more.
+    keepLastWords(socket);
     return new PlayedSession(socket, stage);
   }
 
   /** What has come since the last call; what is no whole message comes last. */
   takeMessages(): RawMessage[] {
     const messages = this.#messages;
-    if (this.#rest.length > 0) messages.push({ type: 'incomplete', body: this.#rest });
+    if (this.#held > 0) messages.push({ type: 'incomplete', body: Buffer.concat(this.#pieces) });
     this.#messages = [];
-    this.#rest = Buffer.alloc(0);
+    this.#pieces = [];
+    this.#held = 0;
+    this.#wanted = 5;
     this.#taken = 0;
     return messages;
   }
@@ -109,14 +116,20 @@ export class PlayedSession {
   }
 
   #take(chunk: Buffer): void {
-    let bytes = this.#rest.length > 0 ? Buffer.concat([this.#rest, chunk]) : chunk;
+    // Joined only when a message is there as a whole: it may come in many pieces.
+    this.#pieces.push(chunk);
+    this.#held += chunk.length;
+    if (this.#held < this.#wanted) return;
+    let bytes = Buffer.concat(this.#pieces);
     while (bytes.length >= 5 && bytes.length > bytes.readInt32BE(1)) {
       const end = bytes.readInt32BE(1) + 1;
       const type = String.fromCharCode(bytes[0] as number);
       this.#messages.push({ type, body: bytes.subarray(5, end) });
       bytes = bytes.subarray(end);
     }
-    this.#rest = bytes;
+    this.#pieces = [bytes];
+    this.#held = bytes.length;
+    this.#wanted = bytes.length >= 5 ? bytes.readInt32BE(1) + 1 : 5;
     this.#wake();
   }
 }

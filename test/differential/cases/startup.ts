@@ -101,10 +101,7 @@ export const startups: readonly Script[] = [
   begins('a long value', [...own, ['application_name', 'x'.repeat(5000)]], 'SHOW application_name'),
   begins(
     'a packet of as many bytes as there may be',
-    [
-      ...own,
-      ['app.long', 'x'.repeat(9996 - 9 - `user_postgres_database_postgres_app.long_`.length + 8)],
-    ],
+    [...own, ['app.long', 'x'.repeat(9994 - 'user_postgres_database_postgres_app.long_'.length)]],
     "SELECT length(current_setting('app.long'))",
   ),
   begins('a superuser in single words', [...own, ['is_superuser', 'on']]),
