@@ -12,7 +12,7 @@ export function keepLastWords(socket: Socket): void {
   const write = socket._write.bind(socket);
   const writeAll = socket._writev?.bind(socket);
   const unlessFailed = (done: (error?: Error | null) => void) => (error?: Error | null) => {
-    if (error == null || socket.destroyed || socket.readableEnded) return done(error);
+    if (!error || socket.destroyed || socket.readableEnded) return done(error);
     socket.once('end', () => done(error));
   };
   socket._write = (chunk, encoding, done) => write(chunk, encoding, unlessFailed(done));
