@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { pipeline } from 'node:stream/promises';
 import { expect } from 'chai';
@@ -207,6 +208,26 @@ describe('the relay', () => {
     const [farewell] = await client.until('E');
     expect(fieldsOf(farewell ?? { type: '', body: Buffer.alloc(0) })['C']).to.equal('57P01');
     await client.closed();
+  });
+
+  it('has the system look whether both ends are still there', async function () {
+    if (process.platform !== 'linux') this.skip(); // only there are timers to be seen
+    const client = await login();
+    const [, row] = await client.query('SELECT inet_client_port()');
+    const port = (value: number) => value.toString(16).toUpperCase().padStart(4, '0');
+    const { localPort = 0 } = client.socket;
+    const toServer = Number(row?.body.toString('utf8', 6));
+    // 02 is the timer of a connection in which nothing waits for an answer, see proc_net_tcp.txt.
+    await eventually(async () => {
+      const timers = new Map(
+        (await readFile('/proc/net/tcp', 'utf8'))
+          .split('\n')
+          .map((line) => line.trim().split(/[ :]+/))
+          .map(([, , local, , remote, , , , timer]) => [`${local} ${remote}`, timer]),
+      );
+      expect(timers.get(`${port(proxy.port)} ${port(localPort)}`)).to.equal('02');
+      expect(timers.get(`${port(toServer)} ${port(proxy.database.port)}`)).to.equal('02');
+    });
   });
 
   it('answers all that a client has said, though it says no more from the start', async () => {
