@@ -41,6 +41,11 @@ export function difference(
   return undefined;
 }
 
+/** How much a session was told, in bytes. */
+export function lengthOf(messages: readonly RawMessage[]): number {
+  return messages.reduce((sum, { body }) => sum + 5 + body.length, 0);
+}
+
 function comparable({ type, body }: RawMessage): Buffer {
   if (type === 'K') return Buffer.alloc(body.length);
   if (type === 'A') return Buffer.concat([Buffer.alloc(4), body.subarray(4)]);

@@ -3,7 +3,7 @@ import { SeededRandom } from '../support/random.ts';
 import type { RawMessage } from '../support/wire.ts';
 import { topics } from './cases/index.ts';
 import { cutAt, oneByteAtATime, randomCuts, whole, type Chunking } from './chunking.ts';
-import { expectSame } from './comparison.ts';
+import { expectSame, lengthOf } from './comparison.ts';
 import { play, RepeatedSession } from './play.ts';
 import { sizeOf, type Script } from './script.ts';
 import { Stages } from './stages.ts';
@@ -96,10 +96,6 @@ describe('through the proxy as directly', () => {
       await compare(script, whole, cutAt(offset));
   }
 });
-
-function lengthOf(messages: readonly RawMessage[]): number {
-  return messages.reduce((sum, { body }) => sum + 5 + body.length, 0);
-}
 
 /** Every offset within so many bytes, or a sample of them, for they take longer, too. */
 function offsetsIn(bytes: number, max = MAX_CUT_BYTES): number[] {

@@ -7,7 +7,6 @@ import { query, sync, terminate } from './frontend.ts';
 import { writePieces, type ProxySockets } from './proxy-sockets.ts';
 import { joinBytes, ready, type Script, type Step } from './script.ts';
 
-/** How long a session may say nothing while it is waited for. */
 const PATIENCE_MS = 15_000;
 
 /** Where scripts are played, and what they need there. */
@@ -20,6 +19,8 @@ export interface Stage {
   readonly elsewhere: pg.Client;
   /** Where the other end is in this process: what is cut arrives as it was cut. */
   readonly sockets?: ProxySockets;
+  /** How long a session may say nothing while it is waited for; long enough for a busy machine without. */
+  readonly patienceMs?: number;
 }
 
 /** A session of which everything is kept that the server says. */
@@ -102,16 +103,17 @@ export class PlayedSession {
   }
 
   async #waitFor(condition: () => boolean): Promise<void> {
+    const { patienceMs = PATIENCE_MS } = this.#stage;
     while (!condition()) {
       let timer: NodeJS.Timeout | undefined;
       const isLate = await Promise.race([
         new Promise<false>((resolve) => (this.#wake = () => resolve(false))),
-        new Promise<true>((resolve) => (timer = setTimeout(() => resolve(true), PATIENCE_MS))),
+        new Promise<true>((resolve) => (timer = setTimeout(() => resolve(true), patienceMs))),
       ]).finally(() => clearTimeout(timer));
       if (!isLate) continue;
       this.#socket.destroy();
       const seen = this.#messages.map(({ type }) => type).join('');
-      throw new Error(`nothing came for ${PATIENCE_MS} ms, behind ${seen}`);
+      throw new Error(`nothing came for ${patienceMs} ms, behind ${seen}`);
     }
   }
 
@@ -121,7 +123,8 @@ export class PlayedSession {
     this.#held += chunk.length;
     if (this.#held < this.#wanted) return;
     let bytes = Buffer.concat(this.#pieces);
-    while (bytes.length >= 5 && bytes.length > bytes.readInt32BE(1)) {
+    // Behind a length that is none, as from a relay that spoils it, there are no messages any more.
+    while (bytes.length >= 5 && bytes.readInt32BE(1) >= 4 && bytes.length > bytes.readInt32BE(1)) {
       const end = bytes.readInt32BE(1) + 1;
       const type = String.fromCharCode(bytes[0] as number);
       this.#messages.push({ type, body: bytes.subarray(5, end) });
@@ -129,7 +132,8 @@ export class PlayedSession {
     }
     this.#pieces = [bytes];
     this.#held = bytes.length;
-    this.#wanted = bytes.length >= 5 ? bytes.readInt32BE(1) + 1 : 5;
+    const length = bytes.length >= 5 ? bytes.readInt32BE(1) : 4;
+    this.#wanted = length >= 4 ? length + 1 : Infinity;
     this.#wake();
   }
 }

@@ -3,9 +3,10 @@ import { fileURLToPath } from 'node:url';
 import { writeCompatibility } from './compatibility.ts';
 
 /**
- * Runs the conformance suite and the attacks on each version that PostgreSQL supports, or on those
- * that are named, one after the other: `npm run test:versions -- 14 17`. All of them run, whatever
- * fails. When all versions have run, docs/compatibility.md is written from what conforms.
+ * Runs the conformance suite, the attacks and the comparison with the server itself on each version that
+ * PostgreSQL supports, or on those that are named, one after the other: `npm run test:versions -- 14 17`.
+ * All of them run, whatever fails. When all versions have run, docs/compatibility.md is written from what
+ * conforms.
  */
 const VERSIONS = ['14', '15', '16', '17', '18'];
 
@@ -29,6 +30,7 @@ for (const version of asked.length > 0 ? asked : VERSIONS) {
   const hasPassed = isReady && [
     await runSuite(version, 'conformance'),
     await runSuite(version, 'security'),
+    await runSuite(version, 'differential'),
   ];
   if (!hasPassed || hasPassed.includes(false)) failed.push(version);
 }
@@ -60,7 +62,10 @@ function install(version: string): Promise<boolean> {
   ]);
 }
 
-function runSuite(version: string, suite: 'conformance' | 'security'): Promise<boolean> {
+function runSuite(
+  version: string,
+  suite: 'conformance' | 'security' | 'differential',
+): Promise<boolean> {
   const options = [
     '--no-config',
     '--timeout=30000',
