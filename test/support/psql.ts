@@ -1,4 +1,5 @@
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
+import { runProgram, type ProgramOutput } from './program.ts';
 
 /** Whether a psql is on the path; CI installs one. */
 export const hasPsql = (() => {
@@ -10,12 +11,12 @@ export const hasPsql = (() => {
   }
 })();
 
-/** What a run of psql has printed. */
-export interface PsqlOutput {
-  readonly stdout: string;
-  readonly stderr: string;
-  readonly code: number | null;
-}
+/** The environment of a psql that is nobody's: without the user's settings and passwords. */
+export const PSQL_ENVIRONMENT: Readonly<Record<string, string>> = {
+  LC_ALL: 'C',
+  PGOPTIONS: '',
+  PGPASSFILE: '/nowhere', // psql warns of /dev/null
+};
 
 /** Runs a script in psql: unaligned, tuples only, without the user's psqlrc and passwords. */
 export function runPsql(
@@ -23,24 +24,9 @@ export function runPsql(
   script: string,
   options: readonly string[] = ['-A', '-t'],
   environment: Readonly<Record<string, string>> = {},
-): Promise<PsqlOutput> {
-  return new Promise((resolve, reject) => {
-    const child = spawn('psql', ['-X', '-q', '-w', ...options, url], {
-      env: {
-        ...process.env,
-        LC_ALL: 'C',
-        PGOPTIONS: '',
-        PGPASSFILE: '/nowhere', // psql warns of /dev/null
-        ...environment,
-      },
-    });
-    let stdout = '';
-    let stderr = '';
-    child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
-    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-    child.on('error', reject);
-    child.on('close', (code) => resolve({ stdout, stderr, code }));
-    child.stdin.on('error', () => {}); // it may end before it has read all of it
-    child.stdin.end(script);
+): Promise<ProgramOutput> {
+  return runProgram('psql', ['-X', '-q', '-w', ...options, url], {
+    input: script,
+    environment: { ...PSQL_ENVIRONMENT, ...environment },
   });
 }

@@ -1,10 +1,12 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import type { TestResult } from '../support/root-hooks.ts';
 
-/** The results of one version, as a run of the suite has left them. */
+/** The results of one version, in files as runs of the suites have left them. */
 export interface VersionResults {
   readonly version: string;
-  readonly file: string;
+  readonly conformance: string;
+  /** May be missing: then nothing is known of clients on that version. */
+  readonly clients: string;
 }
 
 /** The suite whose cells are function and position. */
@@ -12,17 +14,24 @@ const POSITIONS = 'in every position';
 
 const HEAD = `# Compatibility
 
-Made from the results of \`npm run test:versions\`, which runs the conformance suite (\`test/conformance\`) on PostgreSQL 14 to
-18. Do not edit: run it again.
+Made from the results of \`npm run test:versions\`, which runs the conformance suite (\`test/conformance\`) and the clients
+(\`test/clients\`) on PostgreSQL 14 to 18. Do not edit: run it again.
 `;
 
 /** Writes what the results of all versions show, as a document. */
 export function writeCompatibility(document: string, versions: readonly VersionResults[]): void {
-  const results = versions.map(({ version, file }) => ({
-    version,
-    tests: JSON.parse(readFileSync(file, 'utf8')) as TestResult[],
-  }));
-  writeFileSync(document, [HEAD, topicTable(results), positionTable(results)].join('\n'));
+  const facts = versions.map(({ version, conformance }) => ({ version, tests: read(conformance) }));
+  const clients = versions
+    .filter((results) => existsSync(results.clients))
+    .map((results) => ({ version: results.version, tests: read(results.clients) }));
+  writeFileSync(
+    document,
+    [HEAD, topicTable(facts), positionTable(facts), clientTable(clients)].join('\n'),
+  );
+}
+
+function read(file: string): TestResult[] {
+  return JSON.parse(readFileSync(file, 'utf8')) as TestResult[];
 }
 
 type Results = readonly { readonly version: string; readonly tests: readonly TestResult[] }[];
@@ -76,6 +85,32 @@ Versions on which the function does its work in this position, gives what it pro
 is empty where the two make no sense together.
 
 ${table(['Position', ...short], rows)}`;
+}
+
+/** A row for each client and feature: versions that pass. */
+function clientTable(results: Results): string {
+  const cells = results.flatMap(({ version, tests }) =>
+    tests.map(({ path, hasPassed }) => ({
+      version,
+      client: path[1] ?? '',
+      feature: path.slice(2).join(', '),
+      hasPassed,
+    })),
+  );
+  const rows = distinct(cells.map(({ client }) => client)).flatMap((client) => {
+    const own = cells.filter((cell) => cell.client === client);
+    return distinct(own.map(({ feature }) => feature)).map((feature) => {
+      const passed = own.filter((cell) => cell.feature === feature && cell.hasPassed);
+      return [client, feature, range(passed.map(({ version }) => version)) || 'no'];
+    });
+  });
+  return `## Clients
+
+Versions on which a real client does through the proxy what it does without it, only its connection string changed, and
+launches workers. PostgreSQL's own programs, but for psql, refuse servers that are newer than they are: those that ran here
+have seen the versions that are named.
+
+${table(['Client', 'Feature', 'Versions'], rows)}`;
 }
 
 /** Versions that follow each other as from–to. */
