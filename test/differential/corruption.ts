@@ -16,7 +16,6 @@ export async function corrupted<T>(
   run: () => Promise<T>,
 ): Promise<T> {
   const { prototype } = MessageFilter;
-  // eslint-disable-next-line @typescript-eslint/unbound-method -- called with the filter
   const { push } = prototype;
   const corruptions = new WeakMap<MessageFilter, Corruption>();
   const offsets = new WeakMap<MessageFilter, number>();

@@ -4,6 +4,7 @@ import { copies } from './copy.ts';
 import { endings } from './endings.ts';
 import { extendedQueries } from './extended-query.ts';
 import { functionCalls } from './function-call.ts';
+import { rarities } from './rarities.ts';
 import { simpleQueries } from './simple-query.ts';
 import { startups } from './startup.ts';
 import { types } from './types.ts';
@@ -16,6 +17,7 @@ export const topics: ReadonlyMap<string, readonly Script[]> = new Map([
   ['COPY', copies],
   ['what comes unasked', asynchronous],
   ['a FunctionCall', functionCalls],
+  ['rarities', rarities],
   ['the beginning', startups],
   ['the end', endings],
 ]);
