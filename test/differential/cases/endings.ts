@@ -38,7 +38,7 @@ export const endings: readonly Script[] = [
     query("SELECT repeat('x', 10000) FROM numbers"),
     { halfClose: true },
   ),
-  ends('no Terminate while a statement runs', query('SELECT pg_sleep(0.2), 1'), {
+  ends('no Terminate while a statement runs', query('SELECT pg_sleep(0.05), 1'), {
     halfClose: true,
   }),
   ends('no Terminate in a transaction', query('BEGIN'), query('SELECT 1'), { halfClose: true }),
