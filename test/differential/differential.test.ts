@@ -76,6 +76,7 @@ describe('through the proxy as directly', () => {
     };
     const { proxied } = repeated;
     const expected = await repeated.direct.play(script, whole);
+    stages.reset();
     const most = cutsFor(sizeOf(script) + lengthOf(expected));
     for (const offset of offsetsIn(sizeOf(script), most)) {
       const actual = await proxied.play(script, cutAt(offset));
@@ -86,6 +87,7 @@ describe('through the proxy as directly', () => {
       const actual = await proxied.play(script, whole);
       expectSame(expected, actual, `answer cut at ${offset}`);
     }
+    await stages.sweep();
   }
 
   /** The same for what can happen only once in a session. */

@@ -120,8 +120,8 @@ export const simpleQueries: readonly Script[] = [
   simple('LOCK without a transaction', 'LOCK TABLE people'),
   simple(
     'a statement that is cut off by statement_timeout',
-    "SET statement_timeout = '50ms'",
-    'SELECT pg_sleep(10)',
+    "BEGIN; SET LOCAL statement_timeout = '20ms'; SELECT pg_sleep(10)",
+    'ROLLBACK',
     'SELECT 1',
   ),
   simple(
