@@ -6,8 +6,10 @@ import { expect } from 'chai';
 import pg from 'pg';
 import { serialize } from 'pg-protocol';
 import { eventually } from '../support/eventually.ts';
+import { firstPacket, startupParameters } from '../support/messages.ts';
 import { rejectionOf } from '../support/rejection.ts';
 import { TestProxy } from '../support/proxy.ts';
+import { testedVersion } from '../support/server.ts';
 import { fieldsOf, RawClient } from '../support/wire.ts';
 
 describe('the relay', () => {
@@ -131,6 +133,35 @@ describe('the relay', () => {
     const cancel = await RawClient.connect(proxy.port);
     cancel.socket.resume();
     cancel.socket.write(request);
+    await cancel.closed();
+    const answer = await client.until('Z');
+    expect(
+      answer.filter(({ type }) => type === 'E').map((error) => fieldsOf(error)['C']),
+    ).to.deep.equal(['57014']);
+    await client.end();
+  });
+
+  it('takes a CancelRequest with the key of protocol 3.2, which is longer, to the server', async () => {
+    const client = await RawClient.connect(proxy.port);
+    client.listen();
+    const parameters = startupParameters('user', 'postgres', 'database', proxy.database.name);
+    client.socket.write(firstPacket(196610, parameters));
+    const start = await client.until('Z');
+    const key = start.find(({ type }) => type === 'K')?.body ?? Buffer.alloc(0);
+    // Servers before 18 answer with 3.0, and its key of four bytes.
+    expect(key).to.have.length(testedVersion >= 18 ? 36 : 8);
+    client.socket.write(serialize.query('SELECT pg_sleep(60)'));
+    const observer = await proxy.database.direct();
+    await eventually(async () => {
+      const { rows } = await observer.query(
+        `SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'`,
+        [key.readInt32BE(0)],
+      );
+      expect(rows).to.have.length(1);
+    });
+    const cancel = await RawClient.connect(proxy.port);
+    cancel.listen();
+    cancel.socket.write(firstPacket(80877102, key));
     await cancel.closed();
     const answer = await client.until('Z');
     expect(
