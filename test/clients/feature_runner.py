@@ -1,7 +1,7 @@
-"""Runs one feature of a client: `python3 program.py URL FEATURE`, and prints what it gives as JSON."""
+"""Runs one feature of a client: `python3 program.py URL FEATURE`, and prints its result as JSON."""
 
-import inspect
 import asyncio
+import inspect
 import json
 import sys
 

@@ -42,7 +42,8 @@ async def login(url):
     async with connected(url) as conn:
         row = await conn.fetchrow(
             """SELECT session_user AS session, who AS worker
-                 FROM pg_background_result(pg_background_launch('SELECT session_user')) AS (who text)"""
+                 FROM pg_background_result(pg_background_launch('SELECT session_user'))
+                   AS (who text)"""
         )
         return dict(row)
 
@@ -64,8 +65,8 @@ async def binary(url):
     ]
     async with connected(url) as conn:
         row = await conn.fetchrow(
-            """SELECT $1::int8, $2::text, $3::bytea, $4::int[], $5::numeric, $6::timestamptz, $7::text,
-                      $8::bool, $9::float8, $10::uuid, $11::interval""",
+            """SELECT $1::int8, $2::text, $3::bytea, $4::int[], $5::numeric, $6::timestamptz,
+                      $7::text, $8::bool, $9::float8, $10::uuid, $11::interval""",
             *values,
         )
         return list(row) == values
@@ -78,7 +79,9 @@ async def own_types(url):
             """CREATE TYPE apg_mood AS ENUM ('sad', 'happy');
                CREATE TYPE apg_pair AS (a int, b apg_mood)"""
         )
-        row = await conn.fetchrow("SELECT $1::apg_pair AS pair, $2::apg_mood[] AS moods", (1, "sad"), ["happy"])
+        row = await conn.fetchrow(
+            "SELECT $1::apg_pair AS pair, $2::apg_mood[] AS moods", (1, "sad"), ["happy"]
+        )
         return [list(row["pair"]), row["moods"]]
 
 

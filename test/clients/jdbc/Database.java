@@ -60,11 +60,12 @@ class Database {
     throw new IllegalStateException("nothing failed");
   }
 
-  /** Waits, in a session of its own, until another is in the middle of a statement that contains a text. */
+  /** Waits, in a session of its own, until another is in the middle of a statement with a text. */
   void whenRunning(int pid, String text) throws SQLException {
     try (Connection other = connect()) {
       String sql =
-          "SELECT count(*) FROM pg_stat_activity WHERE pid = ? AND state = 'active' AND query LIKE ?";
+          "SELECT count(*) FROM pg_stat_activity"
+              + " WHERE pid = ? AND state = 'active' AND query LIKE ?";
       while (((Long) value(other, sql, pid, "%" + text + "%")) == 0L) {}
     }
   }

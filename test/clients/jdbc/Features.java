@@ -3,7 +3,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 
-/** Runs one feature of the driver: `java Features URL FEATURE`, and prints what it has seen as JSON. */
+/** Runs one feature of the driver: `java Features URL FEATURE`, and prints its result as JSON. */
 public class Features {
   public static void main(String[] arguments) throws Exception {
     Database database = new Database(arguments[0]);

@@ -2,6 +2,7 @@ import java.io.StringReader;
 import java.io.StringWriter;
 import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
+import java.sql.DatabaseMetaData;
 import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Savepoint;
@@ -47,7 +48,8 @@ class SessionFeatures {
           Database.value(connection, "SELECT session_user::text"),
           Database.value(
               connection,
-              "SELECT who FROM pg_background_result(pg_background_launch('SELECT session_user')) AS (who text)"));
+              "SELECT who FROM pg_background_result("
+                  + "pg_background_launch('SELECT session_user')) AS (who text)"));
     }
   }
 
@@ -73,12 +75,14 @@ class SessionFeatures {
               .unwrap(PGConnection.class)
               .getCopyAPI()
               .copyOut("COPY (SELECT generate_series(1, 20000)) TO STDOUT", out);
-      return List.of(count, out.toString().split("\n").length, Database.value(connection, "SELECT 1"));
+      int lines = out.toString().split("\n").length;
+      return List.of(count, lines, Database.value(connection, "SELECT 1"));
     }
   }
 
   private Object cancel() throws Exception {
-    try (Connection connection = database.connect(); Statement statement = connection.createStatement()) {
+    try (Connection connection = database.connect();
+        Statement statement = connection.createStatement()) {
       int pid = connection.unwrap(PGConnection.class).getBackendPID();
       CompletableFuture<Void> canceller =
           CompletableFuture.runAsync(
@@ -97,7 +101,8 @@ class SessionFeatures {
   }
 
   private Object queryTimeout() throws Exception {
-    try (Connection connection = database.connect(); Statement statement = connection.createStatement()) {
+    try (Connection connection = database.connect();
+        Statement statement = connection.createStatement()) {
       statement.setQueryTimeout(1);
       String code = Database.codeOf(() -> statement.execute("SELECT pg_sleep(60)"));
       return List.of(code, Database.value(connection, "SELECT 1"));
@@ -129,7 +134,8 @@ class SessionFeatures {
       connection.commit();
       Database.execute(connection, "INSERT INTO jdbc_tx VALUES (4)");
       connection.rollback();
-      return List.of(code, Database.value(connection, "SELECT string_agg(a::text, ',') FROM jdbc_tx"));
+      Object left = Database.value(connection, "SELECT string_agg(a::text, ',') FROM jdbc_tx");
+      return List.of(code, left);
     }
   }
 
@@ -155,10 +161,11 @@ class SessionFeatures {
   private Object metaData() throws Exception {
     try (Connection connection = database.connect()) {
       Set<String> seen = new HashSet<>();
-      try (ResultSet rows = connection.getMetaData().getProcedures(null, "public", "pg_background%")) {
+      DatabaseMetaData data = connection.getMetaData();
+      try (ResultSet rows = data.getProcedures(null, "public", "pg_background%")) {
         while (rows.next()) seen.add(rows.getString("PROCEDURE_NAME"));
       }
-      try (ResultSet rows = connection.getMetaData().getFunctions(null, null, "pg_background_result")) {
+      try (ResultSet rows = data.getFunctions(null, null, "pg_background_result")) {
         while (rows.next()) seen.add(rows.getString("FUNCTION_NAME"));
       }
       return new ArrayList<>(seen);

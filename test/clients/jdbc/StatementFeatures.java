@@ -54,11 +54,13 @@ class StatementFeatures {
   }
 
   private Object binaryTransfer() throws Exception {
+    Integer[] array = {1, 2, null};
     OffsetDateTime time = OffsetDateTime.parse("2024-02-29T12:00:00Z");
     try (Connection connection = database.connect("prepareThreshold=-1", "binaryTransfer=true");
         PreparedStatement statement =
             connection.prepareStatement(
-                "SELECT ?::int8, ?::text, ?::bytea, ?::numeric, ?::timestamptz, ?::float8, ?::bool, ?::int[]")) {
+                "SELECT ?::int8, ?::text, ?::bytea, ?::numeric,"
+                    + " ?::timestamptz, ?::float8, ?::bool, ?::int[]")) {
       for (int round = 0; round < 3; round++) {
         statement.setLong(1, 42L);
         statement.setString(2, "größer");
@@ -67,7 +69,7 @@ class StatementFeatures {
         statement.setObject(5, time);
         statement.setDouble(6, 1.5);
         statement.setBoolean(7, true);
-        statement.setArray(8, connection.createArrayOf("int4", new Integer[] {1, 2, null}));
+        statement.setArray(8, connection.createArrayOf("int4", array));
         try (ResultSet row = statement.executeQuery()) {
           row.next();
           boolean isSame =
@@ -78,7 +80,7 @@ class StatementFeatures {
                   && row.getObject(5, OffsetDateTime.class).isEqual(time)
                   && row.getDouble(6) == 1.5
                   && row.getBoolean(7)
-                  && Arrays.equals((Integer[]) row.getArray(8).getArray(), new Integer[] {1, 2, null});
+                  && Arrays.equals((Integer[]) row.getArray(8).getArray(), array);
           if (!isSame) return "round " + round;
         }
       }
@@ -98,7 +100,9 @@ class StatementFeatures {
         }
       }
       seen.add(
-          Database.value(connection, "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%* 2'"));
+          Database.value(
+              connection,
+              "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%* 2'"));
       return seen;
     }
   }
@@ -142,7 +146,8 @@ class StatementFeatures {
       Database.execute(
           connection,
           "CREATE FUNCTION jdbc_add(a int, b int) RETURNS int LANGUAGE sql AS 'SELECT a + b';"
-              + "CREATE PROCEDURE jdbc_double(INOUT a int) LANGUAGE plpgsql AS 'BEGIN a := a * 2; COMMIT; END'");
+              + "CREATE PROCEDURE jdbc_double(INOUT a int) LANGUAGE plpgsql AS "
+              + "'BEGIN a := a * 2; COMMIT; END'");
       List<Object> seen = new ArrayList<>();
       try (CallableStatement call = connection.prepareCall("{? = call jdbc_add(?, ?)}")) {
         call.registerOutParameter(1, Types.INTEGER);
@@ -166,7 +171,8 @@ class StatementFeatures {
       Database.execute(
           connection,
           "CREATE FUNCTION jdbc_cursor() RETURNS refcursor LANGUAGE plpgsql AS "
-              + "'DECLARE c refcursor; BEGIN OPEN c FOR SELECT generate_series(1, 5); RETURN c; END'");
+              + "'DECLARE c refcursor; "
+              + "BEGIN OPEN c FOR SELECT generate_series(1, 5); RETURN c; END'");
       connection.setAutoCommit(false);
       try (CallableStatement call = connection.prepareCall("{? = call jdbc_cursor()}")) {
         call.registerOutParameter(1, Types.REF_CURSOR);
@@ -183,7 +189,8 @@ class StatementFeatures {
   private Object simpleMode() throws Exception {
     try (Connection connection = database.connect("preferQueryMode=simple")) {
       return List.of(
-          Database.value(connection, "SELECT ? + 1", 41), Database.value(connection, "SELECT ?", "o'clock \\"));
+          Database.value(connection, "SELECT ? + 1", 41),
+          Database.value(connection, "SELECT ?", "o'clock \\"));
     }
   }
 }

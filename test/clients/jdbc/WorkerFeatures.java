@@ -52,7 +52,8 @@ class WorkerFeatures {
 
   private Object workerBinary() throws Exception {
     try (Connection connection = database.connect("prepareThreshold=-1");
-        PreparedStatement launch = connection.prepareStatement("SELECT * FROM pg_background_launch_v2(?)");
+        PreparedStatement launch =
+            connection.prepareStatement("SELECT * FROM pg_background_launch_v2(?)");
         PreparedStatement result =
             connection.prepareStatement(
                 "SELECT * FROM pg_background_result_v2(?, ?) AS (a int, b text, c timestamptz)")) {
@@ -80,7 +81,8 @@ class WorkerFeatures {
       call.registerOutParameter(1, Types.INTEGER);
       call.setString(2, "SELECT 42");
       call.execute();
-      return Database.value(connection, "SELECT x FROM pg_background_result(?) AS (x int)", call.getInt(1));
+      return Database.value(
+          connection, "SELECT x FROM pg_background_result(?) AS (x int)", call.getInt(1));
     }
   }
 
@@ -89,7 +91,8 @@ class WorkerFeatures {
       connection.setAutoCommit(false);
       int pid =
           (Integer)
-              Database.value(connection, "SELECT pg_background_launch('SELECT generate_series(1, 1000)')");
+              Database.value(
+                  connection, "SELECT pg_background_launch('SELECT generate_series(1, 1000)')");
       long sum = 0;
       try (PreparedStatement statement =
           connection.prepareStatement("SELECT * FROM pg_background_result(?) AS (x int)")) {
@@ -122,7 +125,9 @@ class WorkerFeatures {
       for (String function : List.of("cancel_v2", "wait_v2"))
         Database.value(
             connection,
-            "SELECT pg_background_" + function + "(pid, cookie) FROM pg_background_list_v2() AS (pid int, cookie bigint)");
+            "SELECT pg_background_"
+                + function
+                + "(pid, cookie) FROM pg_background_list_v2() AS (pid int, cookie bigint)");
       read.setQueryTimeout(0);
       seen.add(Database.codeOf(read::executeQuery));
       return seen;

@@ -31,7 +31,8 @@ def login(url):
     with psycopg.connect(url, row_factory=dict_row) as conn:
         return conn.execute(
             """SELECT session_user AS session, who AS worker
-                 FROM pg_background_result(pg_background_launch('SELECT session_user')) AS (who text)"""
+                 FROM pg_background_result(pg_background_launch('SELECT session_user'))
+                   AS (who text)"""
         ).fetchone()
 
 

@@ -27,7 +27,8 @@ def worker_binary(url):
         cur.execute("SELECT * FROM pg_background_launch_v2(%b)", ("SELECT 1, 'größer', now()",))
         handle = cur.fetchone()
         cur.execute(
-            "SELECT * FROM pg_background_result_v2(%b, %b) AS (a int, b text, c timestamptz)", handle
+            "SELECT * FROM pg_background_result_v2(%b, %b) AS (a int, b text, c timestamptz)",
+            handle,
         )
         a, b, c = cur.fetchone()
         return [a, b, isinstance(c, datetime.datetime)]
