@@ -12,9 +12,10 @@ export class Terminal {
   /** What of it was looked at. */
   #seen = 0;
 
-  /** @param command for a shell */
+  /** @param command for a shell, which it replaces: one that stays would end by Ctrl-C, too */
   constructor(command: string, environment: Readonly<Record<string, string>>) {
-    this.#child = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
+    const program = `exec ${command}`;
+    this.#child = spawn('script', ['--quiet', '--return', '--command', program, '/dev/null'], {
       env: { ...process.env, TERM: 'dumb', ...environment },
       stdio: ['pipe', 'pipe', 'inherit'],
       timeout: PROGRAM_TIMEOUT_MS,
