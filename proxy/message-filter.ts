@@ -104,6 +104,13 @@ export class MessageFilter {
     flush();
   }
 
+  /** The stream has ended: what is held of a message that will never be whole goes on as it is. */
+  finish(forward: (bytes: Buffer) => void): void {
+    const held = this.#held;
+    this.#clear();
+    for (const bytes of held) forward(bytes);
+  }
+
   #judge(length: number, chunk: Buffer, at: number): Verdict {
     if (length === Infinity) return 'pass';
     return this.#rules.header(chunk[at] as number, length, chunk, at);

@@ -40,6 +40,7 @@ export async function relaySession(
   const names = [parameters.get('user') ?? '', parameters.get('database') ?? ''];
   const isKnown = names[0] !== '' && !names.join('').includes('\ufffd');
   let login: SessionLogin | undefined;
+  const toServer = (bytes: Buffer) => void login?.server.write(bytes);
   let cancelKey: string | undefined;
   const streams = new Interceptor({
     onBackendKey: (pid, key) => {
@@ -49,15 +50,19 @@ export async function relaySession(
     },
     onAltered: () => services.engine.doubt(),
     onDatabaseStatement: () => services.engine.makeWay(),
-    toServer: (bytes) => void login?.server.write(bytes),
+    toServer,
     toClient: (bytes) => void client.write(bytes),
     replayClient: (chunks) => {
-      for (const chunk of chunks)
-        streams.fromClient.push(chunk, (bytes) => void login?.server.write(bytes));
-      if (client.readableEnded) login?.server.end();
+      for (const chunk of chunks) streams.fromClient.push(chunk, toServer);
+      if (client.readableEnded) endServer();
       else client.resume();
     },
   });
+  /** The client has closed its half, and all that it has said was sent. */
+  const endServer = () => {
+    streams.fromClient.finish(toServer);
+    login?.server.end();
+  };
   const opened: OpenedSession | undefined =
     isReplication || !isKnown ? undefined : services.engine.openSession(parameters, streams);
   try {
@@ -112,7 +117,7 @@ export async function relaySession(
         pump(client, server, (chunk, forward) => forward(chunk), fail);
       } else {
         fromServer.push(greeting, (bytes) => client.write(bytes));
-        for (const chunk of impatience) fromClient.push(chunk, (bytes) => server.write(bytes));
+        for (const chunk of impatience) fromClient.push(chunk, toServer);
         pump(
           server,
           client,
@@ -132,7 +137,7 @@ export async function relaySession(
           fail,
           () => {
             // What is held comes first.
-            if (!repeater.isHolding) server.end();
+            if (!repeater.isHolding) endServer();
           },
         );
       }

@@ -274,6 +274,31 @@ describe('MessageFilter', () => {
     });
   });
 
+  describe('an end', () => {
+    for (const frame of [pass, replaced, message('k', bytes('0'.repeat(500)))]) {
+      const type = String.fromCharCode(frame[0] as number);
+      it(`loses nothing of a message ${type} that it cuts short, wherever it comes`, () => {
+        for (let length = 1; length < frame.length; length++) {
+          const stream = Buffer.concat([pass, frame.subarray(0, length)]);
+          for (const chunks of [[stream], byteByByte(stream)]) {
+            const parts: Buffer[] = [];
+            const forward = (part: Buffer) => void parts.push(Buffer.from(part));
+            const filter = new MessageFilter(new LetterRules(), MAX_TAKEN);
+            for (const chunk of chunks) filter.push(chunk, forward);
+            filter.finish(forward);
+            expect(Buffer.concat(parts)).to.deep.equal(stream);
+          }
+        }
+      });
+    }
+
+    it('forwards nothing between two messages', () => {
+      const filter = new MessageFilter(new LetterRules(), MAX_TAKEN);
+      filter.push(replaced, () => {});
+      filter.finish(() => expect.fail('there is nothing to forward'));
+    });
+  });
+
   describe('too large', () => {
     const large = message('x', bytes('#'.repeat(MAX_TAKEN - 4)));
 

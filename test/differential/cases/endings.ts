@@ -49,6 +49,28 @@ export const endings: readonly Script[] = [
   ends('an end in the middle of a message', bytes('Q\0\0\0\x20SELECT'), { halfClose: true }),
   ends('an end in the middle of a header', query('SELECT 1'), bytes('Q\0\0'), { halfClose: true }),
   ends('an end behind a message type', query('SELECT 1'), bytes('P'), { halfClose: true }),
+  ...[1, 2, 3, 4, 5, 6].map((length) =>
+    ends(
+      `an end behind ${length} bytes of a Query, in COPY`,
+      query('COPY target FROM STDIN'),
+      until('G'),
+      query('SELECT 1').subarray(0, length),
+      { halfClose: true },
+    ),
+  ),
+  ends(
+    'an end behind 5 bytes of a Parse, in COPY',
+    ...run('COPY target FROM STDIN'),
+    until('G'),
+    parse('', 'SELECT 1').subarray(0, 5),
+    { halfClose: true },
+  ),
+  ends(
+    'an end in the header of a message of an unknown type',
+    query('SELECT 1'),
+    message('\x01', bytes('body')).subarray(0, 3),
+    { halfClose: true },
+  ),
   ends(
     'a session that terminates itself',
     query('SELECT pg_terminate_backend(pg_backend_pid())'),
