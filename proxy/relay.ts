@@ -1,9 +1,13 @@
 import type { Socket } from 'node:net';
+import { readIntoOwnBuffer } from './own-buffer.ts';
+
+const NOTHING = Buffer.alloc(0);
 
 /**
  * Moves bytes from one socket to another and lets the source wait while the sink is full. When the
  * source ends, so does the sink, after what is in flight.
- * @param transform gives to `forward` what goes on; throws to break the connection
+ * @param transform gives to `forward` what goes on; throws to break the connection. Chunks are views
+ * that live until it returns and what it has forwarded is written.
  * @param end called at the end of the source, in place of ending the sink
  */
 export function pump(
@@ -13,23 +17,27 @@ export function pump(
   onError: (error: unknown) => void,
   end: () => void = () => void sink.end(),
 ): void {
-  let isFull = false;
-  const forward = (bytes: Buffer) => {
-    if (!sink.write(bytes)) isFull = true;
-  };
-  source.on('data', (chunk: Buffer) => {
+  /** What the sink may have in hand while the source goes on. */
+  let limit = 0;
+  const proceed = () => void source.resume();
+  const forward = (bytes: Buffer) => void sink.write(bytes);
+  const take = (chunk: Buffer) => {
     try {
       transform(chunk, forward);
     } catch (error) {
       onError(error);
       return;
     }
-    if (isFull) source.pause();
-  });
-  sink.on('drain', () => {
-    isFull = false;
-    source.resume();
-  });
+    if (sink.writableLength <= limit) return;
+    source.pause();
+    // Written when all before it is. A callback for each write would cost more than most writes do here.
+    sink.write(NOTHING, proceed);
+  };
+  // What the sink has not taken yet lies in the source's buffer: that must not be read into again.
+  if (!readIntoOwnBuffer(source, take)) {
+    limit = sink.writableHighWaterMark;
+    source.on('data', take);
+  }
   if (source.readableEnded) end();
   else source.on('end', end);
 }

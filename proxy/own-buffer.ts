@@ -1,0 +1,45 @@
+import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
+
+/** So much is read at a time, as Node.js does it itself. */
+const BUFFER_BYTES = 64 * 1024;
+
+/** What `onread` of net.connect() sets, and what no option sets for a socket that was accepted. */
+interface SocketInternals {
+  readonly _handle?: { useUserBuffer?: (buffer: Uint8Array) => void } | null;
+  [field: symbol]: unknown;
+}
+
+/**
+ * Makes a socket read into one buffer of its own, again and again, and give each chunk to a function in
+ * place of `data` events: nothing is allocated for a chunk, and nothing of a stream's machinery runs for
+ * it. A chunk is a view that lives until the function returns; pause(), resume() and `end` are as ever.
+ * What `onread` of net.connect() does, for any plain socket at any time, by fields of Node.js that are
+ * private.
+ * @returns false where that cannot be had, as with TLS: nothing was changed then
+ * @see https://nodejs.org/api/net.html#socketconnectoptions-connectlistener
+ */
+export function readIntoOwnBuffer(socket: Socket, take: (chunk: Buffer) => void): boolean {
+  const internals = socket as unknown as SocketInternals;
+  const handle = internals._handle;
+  const fields = Object.getOwnPropertySymbols(socket);
+  const [buffer, callback] = ['kBuffer', 'kBufferCb'].map((name) =>
+    fields.find(({ description }) => description === name),
+  );
+  if (socket instanceof TLSSocket || typeof handle?.useUserBuffer !== 'function') return false;
+  if (buffer === undefined || callback === undefined) return false;
+  // What the socket has read already comes first.
+  for (;;) {
+    const early = socket.read() as Buffer | null;
+    if (early === null) break;
+    take(early);
+  }
+  const bytes = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  internals[buffer] = bytes;
+  internals[callback] = (length: number) => {
+    take(bytes.subarray(0, length));
+    return true;
+  };
+  handle.useUserBuffer(bytes);
+  return true;
+}
