@@ -111,8 +111,8 @@ $function$;
 COMMENT ON FUNCTION pgbackground.armor(pg_catalog.json) IS 'Gives JSON as base64 without line breaks.';
 
 -- A packet is the text pgbg:<nonce>:<base64 of an 8-byte tag and the masked bytes>. It stands in the
--- application_name of the proxy's control link or, where this role may read that, as a comment in
--- its query text, which is wider. Only shared memory is read: it works in every isolation level.
+-- application_name of the proxy's control link or, where this role may read that, in a comment that is
+-- its query text, perhaps between others'. Only shared memory is read: it works in every isolation level.
 CREATE FUNCTION pgbackground.read_packet(nonce pg_catalog.text, seed pg_catalog.bytea, packet integer, wide boolean)
 RETURNS pg_catalog.bytea LANGUAGE plpgsql VOLATILE AS $function$
 #variable_conflict use_variable
@@ -128,8 +128,13 @@ DECLARE
   rounds   integer := 0;
   began    timestamp with time zone := pg_catalog.clock_timestamp();
   waited   interval := '0';
+  -- Many who ask again and again would take the processor from each other, and from the proxy.
+  patient  boolean := COALESCE(pg_catalog.current_setting('pgbg_proxy.is_busy', true) OPERATOR(pg_catalog.=) 'true', false);
 BEGIN
   LOOP
+    IF patient OR waited OPERATOR(pg_catalog.>) '1 ms'::interval THEN
+      PERFORM pg_catalog.pg_sleep(0.001);
+    END IF;
     PERFORM pg_catalog.pg_stat_clear_snapshot();
     -- By the control link's pid where it is known, and now and then over all backends, for it may
     -- have been replaced. Another backend may show our nonce too: the tag tells who is the proxy.
@@ -138,12 +143,13 @@ BEGIN
       source := linked;
     END IF;
     FOR found_at IN
-      SELECT a.pid, CASE WHEN wide AND pg_catalog.starts_with(a.query, pg_catalog.concat('--', prefix))
-                         THEN pg_catalog.substr(a.query, 3) ELSE a.application_name END AS carried
+      SELECT a.pid, CASE WHEN wide AND pg_catalog.strpos(a.query, prefix) OPERATOR(pg_catalog.>) 0
+                         THEN pg_catalog.split_part(pg_catalog.substr(a.query, pg_catalog.strpos(a.query, prefix)), ' ', 1)
+                         ELSE a.application_name END AS carried
         FROM pg_catalog.pg_stat_get_activity(source) AS a
        WHERE a.usesysid OPERATOR(pg_catalog.=) own_role
          AND (pg_catalog.starts_with(a.application_name, prefix)
-              OR (wide AND pg_catalog.starts_with(a.query, pg_catalog.concat('--', prefix))))
+              OR (wide AND pg_catalog.strpos(a.query, prefix) OPERATOR(pg_catalog.>) 0))
     LOOP
       IF found_at.carried OPERATOR(pg_catalog.~) ':([A-Za-z0-9+/]{4}){3,}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$' THEN
         sealed := pg_catalog.decode(
@@ -174,9 +180,6 @@ BEGIN
     rounds := rounds OPERATOR(pg_catalog.+) 1;
     waited := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) began;
     EXIT WHEN waited OPERATOR(pg_catalog.>) '5 s'::interval;
-    IF waited OPERATOR(pg_catalog.>) '2 ms'::interval THEN
-      PERFORM pg_catalog.pg_sleep(0.001);
-    END IF;
   END LOOP;
   RAISE EXCEPTION USING ERRCODE = 'insufficient_resources', MESSAGE = 'could not register background process',
     DETAIL = 'The proxy did not answer within 5 seconds.',
@@ -252,6 +255,10 @@ BEGIN
     END LOOP;
     reply := pg_catalog.convert_from((SELECT pg_catalog.string_agg(p.piece, ''::pg_catalog.bytea ORDER BY p.n)
       FROM pg_catalog.unnest(pieces) WITH ORDINALITY AS p(piece, n)), pg_catalog.getdatabaseencoding());
+    IF COALESCE(reply OPERATOR(pg_catalog.->>) 'busy', 'false') OPERATOR(pg_catalog.<>)
+       COALESCE(pg_catalog.current_setting('pgbg_proxy.is_busy', true), 'false') THEN
+      PERFORM pg_catalog.set_config('pgbg_proxy.is_busy', COALESCE(reply OPERATOR(pg_catalog.->>) 'busy', 'false'), false);
+    END IF;
     EXIT WHEN reply OPERATOR(pg_catalog.->>) 'wait' IS NULL;
     PERFORM pgbackground.sleep_on((reply OPERATOR(pg_catalog.->>) 'wait')::bigint);
     RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('W ', nonce);
@@ -357,15 +364,48 @@ END
 $function$;
 COMMENT ON FUNCTION pgbackground.custom_settings(pg_catalog.text) IS 'Gives the custom settings that a worker with this SQL inherits, as JSON.';
 
+-- Changes with every setting in effect. All of them are looked at each time, for nothing tells what a function
+-- or a module has done meanwhile; that costs a third of fetching them from pg_show_all_settings().
+CREATE FUNCTION pgbackground.settings_digest()
+RETURNS pg_catalog.text LANGUAGE plpgsql VOLATILE AS $function$
+BEGIN
+  RETURN (SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.array_send(pg_catalog.array_agg(s.setting))), 'base64')
+            FROM pgbackground.shown_settings() AS s(name pg_catalog.text, setting pg_catalog.text, description pg_catalog.text));
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.settings_digest() IS 'Gives a hash of the settings in effect.';
+
+CREATE FUNCTION pgbackground.shown_settings()
+RETURNS SETOF pg_catalog.record LANGUAGE plpgsql VOLATILE AS $function$
+BEGIN
+  RETURN QUERY EXECUTE 'SHOW ALL';
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.shown_settings() IS 'Gives what SHOW ALL gives: name, setting, description.';
+
+-- The settings go along when the proxy has not been sent these before, or has forgotten them.
 CREATE FUNCTION pgbackground.launch(verb pg_catalog.text, sql pg_catalog.text, queue_size integer)
 RETURNS pg_catalog.json LANGUAGE plpgsql VOLATILE AS $function$
 #variable_conflict use_variable
+DECLARE
+  digest pg_catalog.text := pgbackground.settings_digest();
+  sent   boolean := COALESCE(digest OPERATOR(pg_catalog.=) pg_catalog.current_setting('pgbg_proxy.settings_digest', true), false);
+  reply  pg_catalog.json;
 BEGIN
-  RETURN pgbackground.call(verb, pg_catalog.json_build_object('sql', sql, 'queueSize', queue_size,
-    'maxWorkers', pg_catalog.current_setting('pg_background.max_workers', true),
-    'defaultQueueSize', pg_catalog.current_setting('pg_background.default_queue_size', true),
-    'workerTimeout', pg_catalog.current_setting('pg_background.worker_timeout', true),
-    'settings', pgbackground.session_settings(), 'custom', pgbackground.custom_settings(sql)));
+  LOOP
+    reply := pgbackground.call(verb, pg_catalog.json_build_object('sql', sql, 'queueSize', queue_size,
+      'maxWorkers', pg_catalog.current_setting('pg_background.max_workers', true),
+      'defaultQueueSize', pg_catalog.current_setting('pg_background.default_queue_size', true),
+      'workerTimeout', pg_catalog.current_setting('pg_background.worker_timeout', true),
+      'settingsDigest', digest, 'settings', CASE WHEN sent THEN NULL ELSE pgbackground.session_settings() END,
+      'custom', pgbackground.custom_settings(sql)));
+    EXIT WHEN reply OPERATOR(pg_catalog.->) 'sendSettings' IS NULL;
+    sent := false;
+  END LOOP;
+  IF NOT sent THEN
+    PERFORM pg_catalog.set_config('pgbg_proxy.settings_digest', digest, false);
+  END IF;
+  RETURN reply;
 END
 $function$;
 COMMENT ON FUNCTION pgbackground.launch(pg_catalog.text, pg_catalog.text, integer) IS 'What the three launching functions share.';

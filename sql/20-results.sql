@@ -136,15 +136,22 @@ END
 $function$;
 COMMENT ON FUNCTION pgbackground.take(pg_catalog.text, integer, bigint) IS 'Fetches a result that is too large to come with its description.';
 
--- Puts on the settings under which the worker wrote its values, and gives the ones that were there.
+-- Puts on the settings under which the worker wrote its values, and gives the ones that were there and differ.
 CREATE FUNCTION pgbackground.use_formats(formats pg_catalog.json)
 RETURNS pg_catalog.json LANGUAGE plpgsql VOLATILE AS $function$
 #variable_conflict use_variable
 DECLARE
-  before pg_catalog.json := (SELECT pg_catalog.json_object_agg(f.key, pg_catalog.current_setting(f.key))
-                               FROM pg_catalog.json_each_text(formats) AS f);
+  before pg_catalog.json;
 BEGIN
-  PERFORM pg_catalog.set_config(f.key, f.value, true) FROM pg_catalog.json_each_text(formats) AS f;
+  IF formats IS NULL THEN
+    RETURN NULL;
+  END IF;
+  before := (SELECT pg_catalog.json_object_agg(f.key, pg_catalog.current_setting(f.key))
+               FROM pg_catalog.json_each_text(formats) AS f
+              WHERE pg_catalog.current_setting(f.key) OPERATOR(pg_catalog.<>) f.value);
+  IF before IS NOT NULL THEN
+    PERFORM pg_catalog.set_config(f.key, f.value, true) FROM pg_catalog.json_each_text(formats) AS f;
+  END IF;
   RETURN before;
 END
 $function$;

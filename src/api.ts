@@ -53,6 +53,8 @@ export const internalFunctions = [
   'call(pg_catalog.text, pg_catalog.json, pg_catalog.text)',
   'raise_notices(pg_catalog.json)',
   'session_settings()',
+  'settings_digest()',
+  'shown_settings()',
   'custom_settings(pg_catalog.text)',
   'launch(pg_catalog.text, pg_catalog.text, pg_catalog.int4)',
   'wrong_type()',

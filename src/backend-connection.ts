@@ -155,13 +155,29 @@ export class BackendConnection {
     return this.#isClosed;
   }
 
-  /** Runs SQL by the simple protocol. The promise fails with the first error, after ReadyForQuery. */
-  query(sql: string | Buffer, handler?: MessageHandler): Promise<TextRows> {
-    const text = typeof sql === 'string' ? Buffer.from(sql, 'latin1') : sql;
-    const body = Buffer.allocUnsafe(text.length + 1);
-    text.copy(body);
-    body[text.length] = 0;
-    return this.#send(frameOf(MessageType.query, body), handler);
+  /**
+   * Runs SQL by the simple protocol. The promise fails with the first error, after ReadyForQuery.
+   * @param preface SQL that is sent in the same write and runs before, whatever comes of it
+   */
+  query(sql: string | Buffer, handler?: MessageHandler, preface?: string): Promise<TextRows> {
+    if (preface === undefined || this.#isClosed) return this.#send(queryMessage(sql), handler);
+    this.#expect(undefined).catch((error: unknown) => {
+      // It was meant for the SQL.
+      if (error instanceof ServerError && error.fields.code === '57014') void this.cancel();
+    });
+    return this.#send(Buffer.concat([queryMessage(preface), queryMessage(sql)]), handler);
+  }
+
+  /** Runs texts one after the other, each in a transaction of its own, and sends them in one go. Their rows are dropped. */
+  async queryEach(texts: readonly string[]): Promise<void> {
+    if (this.#isClosed) throw this.#whyClosed;
+    const outcomes = texts.map(() => this.#expect(undefined));
+    if (texts.length > 0) this.#socket.write(Buffer.concat(texts.map(queryMessage)));
+    // All have ended before the first error is told.
+    const [failed] = (await Promise.allSettled(outcomes)).filter(
+      (outcome): outcome is PromiseRejectedResult => outcome.status === 'rejected',
+    );
+    if (failed !== undefined) throw failed.reason;
   }
 
   /** Parses SQL and does not run it: the server's own word on its syntax. */
@@ -273,13 +289,15 @@ export class BackendConnection {
 
   #send(bytes: Buffer, handler: MessageHandler | undefined): Promise<TextRows> {
     if (this.#isClosed) {
-      return Promise.reject(
-        this.#lastError ?? this.#end ?? new BackgroundError('08006', 'connection is closed'),
-      );
+      return Promise.reject(this.#whyClosed);
     }
     const outcome = this.#expect(handler);
     this.#socket.write(bytes);
     return outcome;
+  }
+
+  get #whyClosed(): Error {
+    return this.#lastError ?? this.#end ?? new BackgroundError('08006', 'connection is closed');
   }
 
   async #write(bytes: Buffer): Promise<void> {
@@ -362,6 +380,16 @@ export class BackendConnection {
     this.#end ??= reason;
     this.#socket.destroy();
   }
+}
+
+function queryMessage(sql: string | Buffer): Buffer {
+  const text = typeof sql === 'string' ? Buffer.from(sql, 'latin1') : sql;
+  const message = Buffer.allocUnsafe(text.length + 6);
+  message[0] = MessageType.query;
+  message.writeInt32BE(text.length + 5, 1);
+  text.copy(message, 5);
+  message[message.length - 1] = 0;
+  return message;
 }
 
 function executeMessages(name: string, values: (string | Buffer | null)[]): Buffer[] {

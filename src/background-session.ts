@@ -7,7 +7,7 @@ import {
   type ReplyAddress,
 } from './callback.ts';
 import type { AdvisoryLock, ControlLink } from './control-link.ts';
-import { Conversation } from './conversation.ts';
+import { ABANDONED, Conversation } from './conversation.ts';
 import { raisableFields, reportFieldsOf, RoleRenamed, type ReportFields } from './errors.ts';
 import type { Login, SessionMarks } from './login.ts';
 import { RequestVerifier, Unverified, WrongSignature } from './request-verifier.ts';
@@ -226,7 +226,7 @@ export class BackgroundSession {
     });
     const answer = this.#perform(call, link).then(
       ({ worker, ...ok }): Answer => ({
-        reply: { ok: worker === undefined ? ok : { ...ok, notices: noticesOf(worker) } },
+        reply: { ok: { ...ok, ...noticesOf(worker) } },
         ...(worker && { raises: { notices: worker.output.notices, pid: worker.pid } }),
       }),
       (error: unknown) => this.#refusal(error),
@@ -354,8 +354,9 @@ export class BackgroundSession {
 
   /** Settles when the function has read all of a message. */
   async #tell(conversation: Conversation, message: object): Promise<void> {
-    const { wideBytes } = await this.#login.controlLink();
-    for (const packet of conversation.packets(encode(message), wideBytes)) {
+    const { wideBytes, isBusy } = await this.#login.controlLink();
+    const told = isBusy ? { ...message, busy: true } : message;
+    for (const packet of conversation.packets(encode(told), wideBytes)) {
       const wasRead = conversation.read(packet.number);
       wasRead.catch(() => {}); // awaited by the link, unless it is lost
       await this.#withLink((link) => link.show(packet, wasRead));
@@ -375,7 +376,7 @@ export class BackgroundSession {
   }
 
   #refusal(error: unknown): Answer {
-    if (error instanceof DOMException) return { reply: undefined }; // abandoned: nobody listens
+    if (error === ABANDONED) return { reply: undefined }; // nobody listens
     if (error instanceof Unverified) {
       // Whoever forges requests learns nothing.
       this.#drop(error.message);
@@ -395,8 +396,9 @@ export class BackgroundSession {
   }
 }
 
-function noticesOf(worker: Worker): ReportFields[] {
-  return worker.output.notices.map(raisableFields);
+function noticesOf(worker: Worker | undefined): { notices?: ReportFields[] } {
+  if (worker === undefined || worker.output.notices.length === 0) return {};
+  return { notices: worker.output.notices.map(raisableFields) };
 }
 
 /** Replies are JSON in the database's encoding: strings hold its bytes, one a character. */

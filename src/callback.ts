@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { apiFunctions, type Verb } from './api.ts';
 import type { DatabaseText } from './errors.ts';
 
@@ -206,14 +206,18 @@ export function sealPacket(
   const salt = Buffer.concat([seed, int32(packet)]);
   const open = Buffer.concat([Buffer.from([more ? 1 : 0]), piece]);
   const sealed = Buffer.alloc(8 + open.length);
-  createHash('sha256').update(salt).update(int32(-1)).update(open).digest().copy(sealed, 0, 0, 8);
+  digest(salt, int32(-1), open).copy(sealed, 0, 0, 8);
   for (let block = 0; block * 32 < open.length; block++) {
-    const mask = createHash('sha256').update(salt).update(int32(block)).digest();
+    const mask = digest(salt, int32(block));
     for (let i = block * 32; i < Math.min(open.length, block * 32 + 32); i++) {
       sealed[8 + i] = (open[i] as number) ^ (mask[i - block * 32] as number);
     }
   }
   return `pgbg:${nonce}:${sealed.toString('base64')}`;
+}
+
+function digest(...parts: readonly Buffer[]): Buffer {
+  return hash('sha256', Buffer.concat(parts), 'buffer');
 }
 
 function int32(value: number): Buffer {

@@ -8,6 +8,7 @@ import {
 } from './backend-connection.ts';
 import { NARROW_BYTES, wideBytes } from './callback.ts';
 import type { Packet } from './conversation.ts';
+import { PacketDisplay } from './packet-display.ts';
 import { BackgroundError, toDatabaseText } from './errors.ts';
 import type { Credential } from './credential.ts';
 import type { DatabaseIdentity } from './signing-key.ts';
@@ -52,8 +53,11 @@ const REPLY = "SELECT pg_catalog.set_config('application_name', $1, false)";
 /** A frozen server must not hold up all sessions for ever. */
 const EXCHANGE_TIMEOUT_MS = 10_000;
 
-/** How long a packet is shown before others get their turn. */
+/** How long a packet is shown before others for which there was no room. */
 const SHOW_MS = 100;
+
+/** With so many who wait for an answer, the next does well to wait without looking all the time. */
+const BUSY_READERS = 2;
 
 /** How often the installation is read at most: requests with foreign keys cost no more than that. */
 const READ_INTERVAL_MS = 100;
@@ -97,8 +101,8 @@ export interface AdvisoryLock {
 
 /**
  * The connection through which functions get their answers: its application_name (63 bytes, which
- * every role may read) or its query text (wider, for roles with the rights of ours) shows one packet
- * at a time. It belongs to all sessions of a (role, database), one reply in flight; it never runs
+ * every role may read) shows one packet at a time, its query text (for roles with the rights of ours)
+ * as many as it has room for. It belongs to all sessions of a (role, database); it never runs
  * anybody's SQL.
  */
 export class ControlLink {
@@ -110,6 +114,11 @@ export class ControlLink {
   readonly #connection: BackendConnection;
   readonly #trustedOwners: ReadonlySet<string>;
   readonly #wideBytes: number;
+  readonly #display: PacketDisplay;
+  /** How those learn that the link is lost who wait for a packet to be read. */
+  readonly #readers = new Set<(reason: unknown) => void>();
+  #isRefreshing = false;
+  #rotation: NodeJS.Timeout | undefined;
   #turn: Promise<unknown> = Promise.resolve();
   #installation: Installation | undefined;
   #nextReading: Promise<Installation | undefined> | undefined;
@@ -136,6 +145,12 @@ export class ControlLink {
     this.roleOid = Number(roleOid);
     this.#setClock(clock);
     this.#wideBytes = trackActivities === 'on' ? wideBytes(Number(querySize)) : 0;
+    this.#display = new PacketDisplay(Number(querySize));
+    void connection.closed.then((error) => {
+      clearTimeout(this.#rotation);
+      for (const lose of this.#readers)
+        lose(error ?? new BackgroundError('08006', 'the control link was closed'));
+    });
   }
 
   static async open(
@@ -222,29 +237,54 @@ export class ControlLink {
     return this.#wideBytes;
   }
 
+  /** Whether several functions wait for what they are to read. */
+  get isBusy(): boolean {
+    return this.#readers.size >= BUSY_READERS;
+  }
+
   /**
-   * Shows a packet until it was read. While it is shown, nothing else changes what the link shows;
-   * whoever reads slowly gives way to the others and is shown it again.
+   * Shows a packet, beside others, until it was read. @throws what wasRead throws, and when the link is lost
    */
   async show(packet: Packet, wasRead: Promise<void>): Promise<void> {
-    let isRead = false;
-    const reading = wasRead.then(() => (isRead = true));
-    reading.catch(() => {}); // awaited below, unless the link is lost first
-    while (!isRead) {
-      await this.#inTurn(async () => {
-        // A comment is an empty query: it is shown in pg_stat_activity and leaves no trace in pg_stat_statements.
-        await this.#exchange(
-          packet.isWide
-            ? this.#connection.query(`--${packet.text}`)
-            : this.#connection.execute('reply', [packet.text]),
-        );
-        const enough = new AbortController();
-        await Promise.race([
-          reading,
-          delay(SHOW_MS, undefined, { signal: enough.signal }).catch(() => {}),
-        ]).finally(() => enough.abort());
-      });
+    let lose: (reason: unknown) => void = () => {};
+    const lost = new Promise<never>((_, reject) => (lose = reject));
+    this.#readers.add(lose);
+    this.#display.add(packet);
+    try {
+      this.#refresh();
+      await Promise.race([wasRead, lost]);
+    } finally {
+      this.#readers.delete(lose);
+      const others = this.#display.isFull;
+      this.#display.remove(packet);
+      if (others) this.#refresh();
     }
+  }
+
+  /** Shows what is to be shown now, when the link's turn comes. */
+  #refresh(): void {
+    if (this.#isRefreshing) return;
+    this.#isRefreshing = true;
+    this.#inTurn(() => {
+      this.#isRefreshing = false;
+      return this.#showPackets();
+    }).catch((error: unknown) => {
+      for (const lose of this.#readers) lose(error);
+    });
+  }
+
+  async #showPackets(): Promise<void> {
+    const { query, applicationName } = this.#display.shown;
+    if (applicationName !== undefined)
+      await this.#exchange(this.#connection.execute('reply', [applicationName]));
+    // A comment is an empty query: it is shown in pg_stat_activity and leaves no trace in pg_stat_statements.
+    if (query !== undefined) await this.#exchange(this.#connection.query(query));
+    if (!this.#display.isFull || this.#rotation !== undefined) return;
+    this.#rotation = setTimeout(() => {
+      this.#rotation = undefined;
+      this.#display.rotate();
+      this.#refresh();
+    }, SHOW_MS);
   }
 
   /** Takes an advisory lock with a key that nobody else uses; functions sleep on it. */
@@ -267,11 +307,7 @@ export class ControlLink {
   /** Ends another backend of our role, if that is still wanted when its turn comes. */
   async terminate(pid: number, isWanted: () => boolean): Promise<void> {
     await this.#inTurn(async () => {
-      if (isWanted()) {
-        await this.#exchange(
-          this.#connection.query(`SELECT pg_catalog.pg_terminate_backend(${pid})`),
-        );
-      }
+      if (isWanted()) await this.#run(`SELECT pg_catalog.pg_terminate_backend(${pid})`);
     });
   }
 
@@ -283,7 +319,7 @@ export class ControlLink {
   async cancel(pid: number, isWanted: () => boolean): Promise<boolean> {
     for (let tries = 0; tries < MAX_CANCEL_TRIES && isWanted(); tries++) {
       const rows = await this.#inTurn(async () =>
-        isWanted() ? this.#exchange(this.#connection.query(cancelUnlessIdle(pid))) : [],
+        isWanted() ? this.#run(cancelUnlessIdle(pid)) : [],
       );
       if (rows[0]?.[0] !== 'idle') return rows[0]?.[0] !== 'unsure';
       await delay(CANCEL_RETRY_MS);
@@ -320,9 +356,15 @@ export class ControlLink {
     await this.#connection.close();
   }
 
-  /** Any statement of the link's own: it changes the query text, so it must not come between packet and reader. */
+  /** Any statement of the link's own: it changes the query text, so what is to be read is shown again behind it. */
   #ask(sql: string): Promise<TextRows> {
-    return this.#inTurn(() => this.#exchange(this.#connection.query(sql)));
+    return this.#inTurn(() => this.#run(sql));
+  }
+
+  async #run(sql: string): Promise<TextRows> {
+    const answer = this.#exchange(this.#connection.query(sql));
+    if (this.#readers.size > 0) this.#refresh();
+    return answer;
   }
 
   async #askInstallation(): Promise<Installation | undefined> {

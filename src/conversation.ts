@@ -5,6 +5,9 @@ import { NARROW_BYTES, sealPacket, type ReplyAddress } from './callback.ts';
 /** How long the asking function may take to read a packet before it counts as gone. */
 const READ_TIMEOUT_MS = 6_000;
 
+/** Why work on an answer ends: nobody waits for it any more. */
+export const ABANDONED = new BackgroundError('57014', 'the call that asked is gone');
+
 /** A part of an answer, sealed, as the control link shows it. */
 export interface Packet {
   readonly text: string;
@@ -53,7 +56,7 @@ export class Conversation {
   abandon(): void {
     if (this.#isAbandoned) return;
     this.#isAbandoned = true;
-    this.#abandonment.abort();
+    this.#abandonment.abort(ABANDONED);
   }
 
   acknowledge(packet: number): void {
@@ -108,7 +111,7 @@ export class Conversation {
       const signal = this.#abandonment.signal;
       const give = () => {
         finish();
-        reject(new BackgroundError('57014', 'the call that asked is gone'));
+        reject(ABANDONED);
       };
       const timer = timeoutMs === undefined ? undefined : setTimeout(give, timeoutMs);
       const finish = () => {

@@ -4,9 +4,10 @@ import type { Credential } from './credential.ts';
 import { BackgroundError, reportFieldsOf, ServerError } from './errors.ts';
 import { sessionDefaults } from './session-defaults.ts';
 import {
+  discardAll,
   IDLE_SESSION_TIMEOUT,
   readBaseline,
-  SPEAK_DATABASE_ENCODING,
+  type Setting,
   type SettingValues,
 } from './session-settings.ts';
 import type { EngineSettings } from './settings.ts';
@@ -16,6 +17,9 @@ export interface PooledConnection {
   readonly connection: BackendConnection;
   /** Settings as the login left them. */
   readonly baseline: SettingValues;
+  /** What its last job has asked for, and what of that the server has let it have. */
+  asked: readonly Setting[];
+  settings: readonly Setting[];
   /** The role that it has logged in as, whatever that is called by now. */
   readonly roleOid: number;
   readonly openedAt: number;
@@ -220,14 +224,10 @@ export class Login {
       return;
     }
     try {
-      // DISCARD ALL also brings back the client_encoding of the login.
       await pooled.hook.reset();
       await pooled.connection.answersWithin(
         this.#settings.serverConnectTimeoutMs,
-        Promise.all([
-          pooled.connection.query('DISCARD ALL'),
-          pooled.connection.query(SPEAK_DATABASE_ENCODING),
-        ]),
+        discardAll(pooled.connection, pooled.settings),
       );
     } catch {
       await pooled.connection.close();
@@ -326,6 +326,8 @@ export class Login {
       return {
         connection,
         baseline,
+        asked: [],
+        settings: [],
         roleOid: Number(roleOid),
         openedAt: Date.now(),
         borrowedAt,

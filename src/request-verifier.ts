@@ -8,6 +8,7 @@ import {
   isSignedWith,
   newKeyMaterial,
   signingKey,
+  type DatabaseIdentity,
   type KeyMaterial,
 } from './signing-key.ts';
 
@@ -43,6 +44,8 @@ export class RequestVerifier {
   /** Keys that blocks of this session were given, and the key that was in force then. */
   readonly #issuedKeys = new Map<string, string | undefined>();
   #lastNumber = 0;
+  /** The last key that was needed, and for what. */
+  #key: { keyId: string; identity: DatabaseIdentity; key: Buffer } | undefined;
 
   /** @param lifetimeMs how long after its signature a request is worth something */
   constructor(secret: Buffer, token: string, lifetimeMs: number) {
@@ -103,10 +106,8 @@ export class RequestVerifier {
    * @throws Unverified, or BackgroundError when the user can mend what is wrong
    */
   verify({ context, signed, mac }: SignedRequest, link: ControlLink): void {
-    const key = signingKey(this.#secret, context.keyId, link.identity);
-    if (!isSignedWith(key, context.text, signed, mac)) {
+    if (!isSignedWith(this.#keyFor(context.keyId, link), context.text, signed, mac))
       throw new WrongSignature();
-    }
     // Privileges are as they were when it was signed.
     if (link.ageOf(context.number) > this.#lifetimeMs)
       throw new Unverified('a request that was signed too long ago');
@@ -115,6 +116,15 @@ export class RequestVerifier {
     }
     this.#lastNumber = context.number;
     link.checkOwner();
+  }
+
+  /** Derived once: a session's database has one key, which rarely changes. */
+  #keyFor(keyId: string, { identity }: ControlLink): Buffer {
+    const known = this.#key;
+    if (known?.keyId === keyId && known.identity === identity) return known.key;
+    const key = signingKey(this.#secret, keyId, identity);
+    this.#key = { keyId, identity, key };
+    return key;
   }
 
   /** @throws Unverified when the signing role may not execute this function */

@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import type { Verb } from './api.ts';
 import { clamp, queueSizeOf } from './call-arguments.ts';
 import type { Arguments, SignedContext } from './callback.ts';
@@ -7,6 +7,7 @@ import type { ControlLink } from './control-link.ts';
 import { BackgroundError, reportFieldsOf, RoleRenamed, type ReportFields } from './errors.ts';
 import type { Login, PoolOwner } from './login.ts';
 import { notAttached, Registry } from './registry.ts';
+import { RememberedSettings, type SentSettings } from './sent-settings.ts';
 import type { SessionLogins } from './session-logins.ts';
 import type { SpoolBudget } from './row-spool.ts';
 import { maxWorkers, readSetting, workerTimeout } from './setting-value.ts';
@@ -67,10 +68,11 @@ const ANY_TEXT = 25;
 /** Tells a function to return at once: its statement will be run again. */
 const LATER = { later: true };
 
+/** Tells a function to launch again, and to send the settings in effect. */
+const SEND_SETTINGS = { sendSettings: true };
+
 /** How long a wait lasts before, and between, looking whether it can ever end. */
 const CYCLE_CHECK_MS = 1_000;
-const TYPES_REFUSAL =
-  'remote query result rowtype does not match the specified FROM clause rowtype';
 const NO_ROWS_REFUSAL =
   'remote query did not return a result set, but result rowtype is not a single text column';
 
@@ -83,6 +85,7 @@ export class SessionCalls implements PoolOwner {
   /** Preparations of results that are under way. */
   readonly #preparing = new Set<Promise<unknown>>();
   readonly #registry = new Registry();
+  readonly #remembered = new RememberedSettings();
   #isClosed = false;
 
   constructor(
@@ -163,12 +166,14 @@ export class SessionCalls implements PoolOwner {
         hint: 'Wait for existing workers to complete, or increase pg_background.max_workers.',
       });
     }
+    const settings = this.#settingsOf(args, context);
+    if (settings === undefined) return SEND_SETTINGS;
     const { login, loginOid } = await this.#loginFor(context, link);
     const worker = new Worker(
       login,
       {
         sql: String(args['sql']),
-        settings: (args['settings'] ?? {}) as Record<string, unknown>,
+        settings,
         custom: (args['custom'] ?? {}) as Record<string, unknown>,
         role: context.roleOid === loginOid ? undefined : context.role,
         roleOid: context.roleOid,
@@ -186,6 +191,17 @@ export class SessionCalls implements PoolOwner {
     if (this.#isClosed) await worker.abandon();
     else this.#registry.add(worker);
     return { pid: worker.pid, cookie: worker.order.cookie };
+  }
+
+  /** What the caller has set; undefined when its function must send that. */
+  #settingsOf(args: Arguments, { kind, roleOid }: SignedContext): SentSettings | undefined {
+    const { settings, settingsDigest: digest } = args;
+    const sent = typeof settings === 'object' && settings !== null ? settings : undefined;
+    if (typeof digest !== 'string') return (sent ?? {}) as SentSettings;
+    const signer = `${kind} ${roleOid}`;
+    if (sent === undefined) return this.#remembered.find(signer, digest);
+    this.#remembered.remember(signer, digest, sent as SentSettings);
+    return sent as SentSettings;
   }
 
   /**
@@ -278,7 +294,7 @@ export class SessionCalls implements PoolOwner {
     }
     const direct = prepareDirectRows(rows, columns.length, caller.packetBytes);
     const types = columns.map(({ oid }) => oid);
-    return { types, refusal: TYPES_REFUSAL, ...(await this.#offer(worker, caller, direct)) };
+    return { types, ...(await this.#offer(worker, caller, direct)) };
   }
 
   #take(worker: Worker, args: Arguments, caller: Caller): Promise<Reply> {
@@ -308,7 +324,7 @@ export class SessionCalls implements PoolOwner {
       if (prepared === undefined) return {};
       if (caller.abandoned.aborted) await prepared.release();
       caller.abandoned.throwIfAborted();
-      const receipt = randomUUID();
+      const receipt = randomBytes(12).toString('base64url');
       caller.offer({
         receipt,
         consume: () => this.#registry.drop(worker),

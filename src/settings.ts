@@ -37,7 +37,7 @@ export interface EngineSettings {
 
 export const defaultEngineSettings = {
   serverConnectTimeoutMs: 15_000,
-  maxIdleConnections: 8,
+  maxIdleConnections: 20,
   serverLifetimeMs: 3_600_000,
   maxResultBytes: 1024 ** 3,
   maxTotalResultBytes: 10 * 1024 ** 3,

@@ -1,4 +1,4 @@
-import { createHash, createHmac, randomUUID, timingSafeEqual } from 'node:crypto';
+import { createHmac, hash, randomUUID, timingSafeEqual } from 'node:crypto';
 
 /** Which database a key is for. It is worthless in any other, a clone on another server included. */
 export interface DatabaseIdentity {
@@ -35,8 +35,8 @@ export function newKeyMaterial(secret: Buffer, identity: DatabaseIdentity): KeyM
 /** Whether a request's MAC is sha256(k ‖ sha256(k ‖ payload)), k being HMAC-SHA256(key, context). */
 export function isSignedWith(key: Buffer, context: string, payload: string, mac: string): boolean {
   const requestKey = createHmac('sha256', key).update(context, 'latin1').digest();
-  const inner = createHash('sha256').update(requestKey).update(payload, 'latin1').digest();
-  const expected = createHash('sha256').update(requestKey).update(inner).digest();
+  const keyed = (bytes: Buffer) => hash('sha256', Buffer.concat([requestKey, bytes]), 'buffer');
+  const expected = keyed(keyed(Buffer.from(payload, 'latin1')));
   if (!/^[0-9a-f]{64}$/.test(mac)) return false;
   const given = Buffer.from(mac, 'hex');
   return given.length === expected.length && timingSafeEqual(given, expected);

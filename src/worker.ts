@@ -11,10 +11,12 @@ import type { Login, PooledConnection, PoolOwner } from './login.ts';
 import type { SpoolBudget } from './row-spool.ts';
 import { sessionDefaults } from './session-defaults.ts';
 import {
+  areSameSettings,
   customToReplay,
-  IDLE_SESSION_TIMEOUT,
   replay,
   settingsToReplay,
+  settingsWithTheSql,
+  type Setting,
 } from './session-settings.ts';
 import { vetAnyWorkerSql } from './sql-vetting.ts';
 import { within } from './within.ts';
@@ -136,16 +138,11 @@ export class Worker {
       pooled = await this.#login.borrow(owner, isFreePid);
       try {
         if (pooled.roleOid !== this.order.loginOid) throw new RoleRenamed();
-        const changes = settingsToReplay(
-          pooled.baseline,
-          // worker_timeout limits the whole text in place of the session's statement_timeout.
-          timeoutMs > 0 ? { ...settings, statement_timeout: '0' } : settings,
-        );
+        const changes = settingsToReplay(pooled.baseline, settings);
+        // worker_timeout limits the whole text in place of the session's statement_timeout.
+        const limits: Setting[] = timeoutMs > 0 ? [['statement_timeout', '0']] : [];
         const custom = customToReplay(this.order.custom);
-        await pooled.connection.answersWithin(
-          REPLAY_TIMEOUT_MS,
-          replay(pooled.connection, [...changes, ...custom], role),
-        );
+        await this.#putOn(pooled, [...changes, ...limits, ...custom], role);
         // DISCARD ALL takes them back to nothing, which is not the same as never set.
         this.#hasCustomSettings = custom.some(([name]) => !sessionDefaults.has(name));
         break;
@@ -161,6 +158,20 @@ export class Worker {
     this.#pid = pooled.connection.pid;
     this.#state = 'running';
     this.#released = this.#run(pooled, sql);
+  }
+
+  /** Settings and role. Mostly there is nothing to do: the session's last job has had the same. */
+  async #putOn(
+    pooled: PooledConnection,
+    asked: readonly Setting[],
+    role: DatabaseText | undefined,
+  ): Promise<void> {
+    if (role === undefined && areSameSettings(asked, pooled.asked)) return;
+    pooled.settings = await pooled.connection.answersWithin(
+      REPLAY_TIMEOUT_MS,
+      replay(pooled.connection, asked, role, pooled.asked.length > 0),
+    );
+    pooled.asked = asked;
   }
 
   /** Output is for nobody any more: what there is goes, what comes is discarded. The SQL goes on. */
@@ -252,14 +263,12 @@ export class Worker {
           detail: "The server accepts its syntax, but the proxy's parser does not.",
         });
       }
-      // Not before: while the text is looked at, the connection is idle.
-      const idleTimeout = this.order.settings[IDLE_SESSION_TIMEOUT];
-      if (typeof idleTimeout === 'string' && idleTimeout !== '0')
-        void replay(connection, [[IDLE_SESSION_TIMEOUT, idleTimeout]], undefined).catch(() => {});
       this.#unsent.signal.throwIfAborted();
-      await connection.query(sql, {
-        message: (type, frame) => this.#collect(connection, type, frame),
-      });
+      await connection.query(
+        sql,
+        { message: (type, frame) => this.#collect(connection, type, frame) },
+        settingsWithTheSql(pooled.baseline, this.order.settings),
+      );
     } catch (error) {
       failure = error;
     } finally {

@@ -4,7 +4,8 @@ description := pgbackground.call(verb, pg_catalog.json_build_object('step', 'des
   END IF;
   type_oids := description OPERATOR(pg_catalog.->) 'types';
   types := pgbackground.type_names(type_oids);
-  refusal := description OPERATOR(pg_catalog.->>) 'refusal';
+  refusal := COALESCE(description OPERATOR(pg_catalog.->>) 'refusal',
+    'remote query result rowtype does not match the specified FROM clause rowtype');
   @probe_loop@
   -- The types are right. A small result came with them; a large one is fetched now.
   reply := description;

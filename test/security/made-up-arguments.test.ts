@@ -150,6 +150,20 @@ describe('a genuine request with arguments of its own', () => {
     }
   });
 
+  it('does not change with what settings another role launches, whatever digest it names', async () => {
+    const digest = await member.value('SELECT pgbackground.settings_digest()');
+    const shown = () => inBackground(member, `SELECT current_setting('search_path')`);
+    const before = await shown();
+    await member.query('SET ROLE made_up_weak');
+    const settings = { search_path: 'evil' };
+    const payload = launchOf('SELECT 1', { settingsDigest: digest, settings });
+    expect((await play(proxy, member, await sign(member, payload))).isAnswered).to.equal(true);
+    await member.query('RESET ROLE');
+    expect(await member.value('SELECT pgbackground.settings_digest()')).to.equal(digest);
+    expect(await shown()).to.deep.equal(before);
+    expect(await shown()).to.deep.equal(before);
+  });
+
   it('is answered or dropped, and never harms the proxy, whatever the arguments are', async () => {
     const values = [
       'null',
@@ -171,6 +185,7 @@ describe('a genuine request with arguments of its own', () => {
       'sql',
       'queueSize',
       'settings',
+      'settingsDigest',
       'custom',
       'maxWorkers',
       'workerTimeout',

@@ -165,8 +165,8 @@ export async function playText(
 /** Whether some backend shows a packet that begins with a nonce. */
 async function isShown(observer: pg.Client, nonce: string): Promise<boolean> {
   const { rows } = await observer.query(
-    `SELECT FROM pg_stat_activity WHERE starts_with(application_name, $1) OR starts_with(query, $2)`,
-    [`pgbg:${nonce}:`, `--pgbg:${nonce}:`],
+    `SELECT FROM pg_stat_activity WHERE starts_with(application_name, $1) OR (starts_with(query, '--pgbg:') AND strpos(query, $1) > 0)`,
+    [`pgbg:${nonce}:`],
   );
   return rows.length > 0;
 }
