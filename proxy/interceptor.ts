@@ -7,11 +7,17 @@ import {
   RaisedReports,
   repeatedStatement,
   reportFields,
+  decodeRowDescription,
+  isPlainResult,
   type BackgroundSession,
+  type ColumnType,
   type ReportFields,
+  type RowSink,
   type SessionEvents,
+  type StreamableResult,
   type Verb,
 } from '../src/index.ts';
+import { ClientStream, isSameForClient, type ClientLink } from './client-stream.ts';
 import {
   movePosition,
   replaceExtensionStatements,
@@ -36,7 +42,8 @@ const MENTIONS = /pg_background|\bdatabase\b/i;
 const READABLE_ENCODINGS = /^(UTF8|SQL_ASCII|LATIN\d+|ISO_8859_\d|WIN\d+|KOI8[RU])$/;
 
 /** What an interceptor needs of its session. */
-export interface InterceptorLinks extends SessionStreams {
+export interface InterceptorLinks extends SessionStreams, ClientLink {
+  toClient(bytes: Buffer): boolean;
   /** BackendKeyData: the pid, and the pid and key as a CancelRequest carries them. */
   onBackendKey(pid: number, key: Buffer): void;
   /** A statement has run, or a transaction committed, that may have altered a role or a database. */
@@ -49,6 +56,7 @@ export interface InterceptorLinks extends SessionStreams {
 interface LoneQuery {
   readonly text: string;
   readonly startedAt: number;
+  readonly isInTransaction: boolean;
 }
 
 /**
@@ -69,12 +77,16 @@ export class Interceptor implements SessionEvents {
   readonly #pending = new PendingAnswers();
   #lone: LoneQuery | undefined;
   #isLone = false;
+  #isInTransaction = false;
   /** A text with ALTER or EXTENSION and our name was sent, and what it does may not be committed yet. */
   #mayAlter = false;
   /** What was replaced in the statement string that runs. */
   #replacements: readonly Replacement[] = [];
   /** What the client is told as soon as the server's stream stands between two messages. */
   #forClient: Buffer[] = [];
+  /** The types of the rows that a lone query gives. */
+  #declared: readonly ColumnType[] = [];
+  #stream: ClientStream | undefined;
 
   constructor(links: InterceptorLinks) {
     this.#links = links;
@@ -124,12 +136,24 @@ export class Interceptor implements SessionEvents {
   }
 
   canRepeat(verb: Verb, { pid, cookie }: { pid: number; cookie: string }): boolean {
-    if (this.#lone === undefined) return false;
+    if (this.#lone === undefined || this.#lone.isInTransaction) return false;
     const { text, startedAt } = this.#lone;
     const repeated = repeatedStatement(text, verb, pid, cookie);
     if (repeated === undefined) return false;
     this.repeater.begin(repeated, startedAt);
     return true;
+  }
+
+  stream(verb: Verb, result: StreamableResult): RowSink | undefined {
+    if (this.#lone === undefined || this.repeater.isHolding || !this.#sharesEncoding)
+      return undefined;
+    if (!isSameForClient(result, this.#declared, this.#parameters)) return undefined;
+    if (!isPlainResult(this.#lone.text, verb)) return undefined;
+    this.#stream = new ClientStream({
+      toClient: (bytes) => this.#addForClient(bytes),
+      clientDrained: () => this.#links.clientDrained(),
+    });
+    return this.#stream;
   }
 
   repeat(when: Promise<void>, timeoutMs: number): void {
@@ -139,6 +163,14 @@ export class Interceptor implements SessionEvents {
   /** The server's bytes of a chunk were forwarded. */
   serverChunkDone(): void {
     if (this.#forClient.length > 0) this.#tellClient();
+  }
+
+  /** To stand between two messages of the server. @returns false when the client reads slowly */
+  #addForClient(bytes: Buffer): boolean {
+    if (this.#forClient.length === 0 && this.fromServer.isBetweenMessages)
+      return this.#links.toClient(bytes);
+    this.#forClient.push(bytes);
+    return true;
   }
 
   #tellClient(): void {
@@ -158,10 +190,15 @@ export class Interceptor implements SessionEvents {
             this.#statementEnded(chunk[at + 5]);
             return 'pass';
           case MessageType.rowDescription:
+            return this.repeater.drops(type) || this.#lone !== undefined ? 'take' : 'pass';
           case MessageType.dataRow:
             return this.repeater.drops(type) ? 'take' : 'pass';
           case MessageType.commandComplete:
-            return this.#ownTag === undefined && !this.repeater.drops(type) ? 'pass' : 'take';
+            return this.#ownTag === undefined &&
+              this.#stream === undefined &&
+              !this.repeater.drops(type)
+              ? 'pass'
+              : 'take';
           case MessageType.copyInResponse:
             this.#pending.copyBegan();
             return 'pass';
@@ -213,14 +250,21 @@ export class Interceptor implements SessionEvents {
         }
         return undefined;
       }
+      case MessageType.rowDescription:
+        this.#declared = decodeRowDescription(frame);
+        return frame;
       case MessageType.commandComplete: {
+        // The function has returned none of the rows.
+        if (this.#stream?.rowCount !== undefined && decodeCommandTag(frame) === 'SELECT 0')
+          return tagOf(`SELECT ${this.#stream.rowCount}`);
         const tag = this.#ownTag;
         this.#ownTag = undefined;
         if (tag === undefined || decodeCommandTag(frame) !== 'DO') return frame;
-        return frameOf(MessageType.commandComplete, Buffer.from(`${tag}\0`));
+        return tagOf(tag);
       }
       case MessageType.errorResponse:
         this.repeater.failed();
+        this.#stream?.stop();
         this.#pending.failed();
         return movePosition(this.#cleanReport(frame), this.#replacements);
       case MessageType.backendKeyData:
@@ -253,7 +297,8 @@ export class Interceptor implements SessionEvents {
 
   #clientSpoke(type: number): void {
     this.#lone = undefined;
-    this.#isLone = type === MessageType.query && this.#pending.isIdle;
+    this.#isLone = type === MessageType.query && this.#pending.areNone;
+    this.#isInTransaction = !this.#pending.isIdle;
     this.#pending.sent(type);
   }
 
@@ -265,7 +310,8 @@ export class Interceptor implements SessionEvents {
       this.#links.onDatabaseStatement();
     if (session === undefined) return frame;
     if (this.#isLone) {
-      this.#lone = { text: text.slice(0, -1), startedAt: Date.now() };
+      const isInTransaction = this.#isInTransaction;
+      this.#lone = { text: text.slice(0, -1), startedAt: Date.now(), isInTransaction };
     }
     if (/alter|extension/i.test(text)) this.#mayAlter = true;
     if (!/extension/i.test(text)) return frame;
@@ -286,6 +332,9 @@ export class Interceptor implements SessionEvents {
       this.#mayAlter = !this.#pending.isIdle;
     }
     this.#lone = undefined;
+    this.#declared = [];
+    this.#stream?.stop();
+    this.#stream = undefined;
     this.#replacements = [];
     this.#ownTag = undefined;
     this.#raised.statementEnded();
@@ -311,6 +360,10 @@ export class Interceptor implements SessionEvents {
   get #sharesEncoding(): boolean {
     return this.#parameters.get('client_encoding') === this.#parameters.get('server_encoding');
   }
+}
+
+function tagOf(tag: string): Buffer {
+  return frameOf(MessageType.commandComplete, Buffer.from(`${tag}\0`));
 }
 
 /** The body of a message as text, if it may concern us. Cheap, and right for nearly every text: parsing is for the rest. */

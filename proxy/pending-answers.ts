@@ -20,6 +20,11 @@ export class PendingAnswers {
   /** Whether the server takes data: it ignores a Sync then. */
   #isCopying = false;
 
+  /** Whether everything was answered that was asked. */
+  get areNone(): boolean {
+    return this.#expected === 0 && this.#status !== undefined;
+  }
+
   /** Whether the session is outside a transaction block, and has been asked nothing since. */
   get isIdle(): boolean {
     return this.#expected === 0 && this.#status === IDLE;

@@ -51,7 +51,8 @@ export async function relaySession(
     onAltered: () => services.engine.doubt(),
     onDatabaseStatement: () => services.engine.makeWay(),
     toServer,
-    toClient: (bytes) => void client.write(bytes),
+    toClient: (bytes) => client.write(bytes),
+    clientDrained: () => drained(client),
     replayClient: (chunks) => {
       for (const chunk of chunks) streams.fromClient.push(chunk, toServer);
       if (client.readableEnded) endServer();
@@ -150,6 +151,20 @@ export async function relaySession(
     if (cancelKey !== undefined) services.cancels.delete(cancelKey);
     await opened?.close();
   }
+}
+
+/** Settles when a socket has written what it was given, or is closed. */
+function drained(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    if (socket.destroyed || !socket.writableNeedDrain) return resolve();
+    const done = () => {
+      socket.off('drain', done);
+      socket.off('close', done);
+      resolve();
+    };
+    socket.on('drain', done);
+    socket.on('close', done);
+  });
 }
 
 /** Calls back when a socket has closed, also when that was earlier. */

@@ -21,3 +21,15 @@ SELECT c.context, pg_catalog.sha256(i.outer_key OPERATOR(pg_catalog.||) pg_catal
       @signed_context@) AS context
     OFFSET 0) AS c;
 COMMENT ON VIEW pgbackground.bound_signature IS 'Signs as the current role, where a function or an operation has chosen it.';
+
+-- Whether a name without a schema can only mean our function, under the search_path in effect. The view keeps
+-- the functions themselves, whatever schema they move to.
+CREATE VIEW pgbackground.visible_calls AS
+SELECT c.verb, pg_catalog.to_regproc(c.verb)::pg_catalog.oid OPERATOR(pg_catalog.=) c.function
+           AND pg_catalog.to_regproc('pg_background_launch')::pg_catalog.oid OPERATOR(pg_catalog.=)
+             '__extschema_text__.pg_background_launch(pg_catalog.text, pg_catalog.int4)'::pg_catalog.regprocedure::pg_catalog.oid AS is_unique
+  FROM (VALUES
+    ('pg_background_result'::pg_catalog.text, '__extschema_text__.pg_background_result(pg_catalog.int4)'::pg_catalog.regprocedure::pg_catalog.oid),
+    ('pg_background_result_v2', '__extschema_text__.pg_background_result_v2(pg_catalog.int4, pg_catalog.int8)'::pg_catalog.regprocedure::pg_catalog.oid)
+  ) AS c(verb, function);
+COMMENT ON VIEW pgbackground.visible_calls IS 'Tells whether the name of a function that gives results can only mean that function.';

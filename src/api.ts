@@ -74,4 +74,4 @@ export const ownerInternalFunctions = [
   'change_privileges(pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.bool)',
 ] as const;
 
-export const internalViews = ['free_signature', 'bound_signature'] as const;
+export const internalViews = ['free_signature', 'bound_signature', 'visible_calls'] as const;

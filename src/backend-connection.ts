@@ -62,6 +62,7 @@ export class BackendConnection {
   /** Not to be used any more: closed, or told by the server that it will be. */
   #isClosed = false;
   #wasClosedHere = false;
+  #pauses = 0;
   #lastError: ServerError | undefined;
 
   private constructor(target: LoginTarget, credential: Credential | undefined, socket: Socket) {
@@ -240,13 +241,13 @@ export class BackendConnection {
     await done;
   }
 
-  /** Stops and resumes reading: what the server sends then waits in the network. */
+  /** Stops reading until resume() was called as often: what the server sends then waits in the network. */
   pause(): void {
-    this.#socket.pause();
+    if (this.#pauses++ === 0) this.#socket.pause();
   }
 
   resume(): void {
-    this.#socket.resume();
+    if (--this.#pauses === 0) this.#socket.resume();
   }
 
   /** Sends a CancelRequest and waits until the server has taken it. */

@@ -283,6 +283,7 @@ export class BackgroundSession {
         call.awaited = worker;
         return true;
       },
+      stream: (result) => this.#events.stream(verb, result),
       offer: (result) => {
         this.#releaseOffered(call);
         call.offered = result;

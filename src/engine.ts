@@ -200,6 +200,7 @@ export class BackgroundEngine {
       noticesRaised: (notices, pid) => raised.noticesRaised(notices, pid),
       unanswered: (reason) => raised.unanswered(reason),
       canRepeat: () => false,
+      stream: () => undefined,
       repeat: () => {},
     };
     const session = this.#newSession(login, marks, events);

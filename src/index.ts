@@ -53,15 +53,20 @@ export {
 export { CALLBACK_SQLSTATE, MAX_REQUEST_BYTES } from './callback.ts';
 export { alterStatement, createStatement, dropStatement } from './install.ts';
 export { findExtensionStatements, type ExtensionStatement } from './sql-text.ts';
+export { isPlainResult } from './plain-call.ts';
 export { repeatedStatement } from './repeatable-call.ts';
+export type { RowSink, StreamableResult } from './row-sink.ts';
 export { newGrantToken } from './signing-key.ts';
 export {
   decodeCommandTag,
   decodeReport,
+  decodeRowDescription,
   encodeReport,
+  encodeReportFields,
   frameOf,
   MessageType,
   reportFields,
+  type ColumnType,
 } from './messages.ts';
 export { RaisedReports } from './report-cleaner.ts';
 export type { Verb } from './api.ts';

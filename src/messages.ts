@@ -72,6 +72,15 @@ export function decodeReport(frame: Buffer): ReportFields {
   return { severity: 'ERROR', code: 'XX000', message: '', ...found };
 }
 
+/** Encodes what decodeReport has given. Its severity stands for the translated one, too. */
+export function encodeReportFields(type: number, fields: ReportFields): Buffer {
+  const named = Object.entries(fieldNames).flatMap(([letter, name]) => {
+    const text = fields[name];
+    return text === undefined ? [] : [[letter, text] as const];
+  });
+  return encodeReport(type, [['S', fields.severity], ...named]);
+}
+
 /** The raw fields of an ErrorResponse or NoticeResponse, in their order. */
 export function* reportFields(frame: Buffer): Generator<readonly [letter: string, text: string]> {
   let at = 5;

@@ -1,6 +1,7 @@
 import type { Verb } from './api.ts';
 import type { DatabaseText } from './errors.ts';
-import { offsetsOf, parseStatements, tokensOf, type Node } from './sql-text.ts';
+import { nameOf, onlyCallOf } from './plain-call.ts';
+import { offsetsOf, tokensOf, type Node } from './sql-text.ts';
 
 /** The calls that wait, and that can wait again. */
 const WAITING: readonly string[] = [
@@ -29,10 +30,7 @@ export function repeatedStatement(
 
 /** Where the arguments of the one call stand, between its parentheses. */
 function argumentsOf(sql: DatabaseText, verb: Verb): { start: number; end: number } | undefined {
-  const [statement, ...others] = parseStatements(sql) ?? [];
-  const select = statement?.stmt?.['SelectStmt'];
-  if (select === undefined || others.length > 0) return undefined;
-  const call = onlyCallOf(select);
+  const call = onlyCallOf(sql)?.call;
   if (call === undefined || nameOf(call) !== verb || !WAITING.includes(verb)) return undefined;
   if (!((call['args'] ?? []) as Node[]).every(isHarmless)) return undefined;
   const tokens = tokensOf(sql);
@@ -49,30 +47,6 @@ function argumentsOf(sql: DatabaseText, verb: Verb): { start: number; end: numbe
   if (first === undefined || last === undefined) return undefined;
   const offset = offsetsOf(sql);
   return { start: offset(first.end), end: offset(last.start) };
-}
-
-/** The call in `SELECT * FROM f(…) [AS (…)]` or `SELECT f(…)`, if the statement is no more than that. */
-function onlyCallOf(
-  select: Readonly<Record<string, unknown>>,
-): Readonly<Record<string, unknown>> | undefined {
-  const { targetList, fromClause, limitOption, op, ...more } = select;
-  if (Object.keys(more).length > 0 || op !== 'SETOP_NONE') return undefined;
-  if (limitOption !== 'LIMIT_OPTION_DEFAULT') return undefined;
-  const targets = (targetList ?? []) as Node[];
-  const values = targets.map((target) => target['ResTarget']?.['val'] as Node | undefined);
-  if (fromClause === undefined) {
-    const call = values[0]?.['FuncCall'];
-    // A result is read in FROM only.
-    return values.length === 1 && call !== undefined && nameOf(call) === 'pg_background_wait_v2'
-      ? call
-      : undefined;
-  }
-  if (!values.every((value) => value?.['ColumnRef'] !== undefined)) return undefined;
-  const [source, ...others] = fromClause as Node[];
-  const range = source?.['RangeFunction'];
-  if (range === undefined || others.length > 0 || range['ordinality'] === true) return undefined;
-  const [list, ...furtherLists] = (range['functions'] ?? []) as { List: { items: Node[] } }[];
-  return furtherLists.length > 0 ? undefined : list?.List.items[0]?.['FuncCall'];
 }
 
 /** Whether an argument is a constant, or launches the worker from constants: it waits for nothing itself. */
@@ -95,9 +69,4 @@ function isHarmless(node: Node): boolean {
     default:
       return false;
   }
-}
-
-function nameOf(call: Readonly<Record<string, unknown>>): string {
-  const names = (call['funcname'] ?? []) as Node[];
-  return String(names.at(-1)?.['String']?.['sval']);
 }

@@ -103,6 +103,11 @@ export class RowSpool {
 
   /** The rows in their order. The frames belong to the caller. */
   async *read(): AsyncGenerator<Buffer> {
+    for await (const frames of this.readBatches()) yield* frames;
+  }
+
+  /** The same, many at a time. */
+  async *readBatches(): AsyncGenerator<readonly Buffer[]> {
     await this.#writing;
     if (this.#failure) throw this.#failure;
     if (this.#file !== undefined) {
@@ -115,11 +120,11 @@ export class RowSpool {
           throw new BackgroundError('58030', 'the temporary file of a result ended early');
         at += bytesRead;
         reader.push(chunk.subarray(0, bytesRead));
-        yield* ready;
+        if (ready.length > 0) yield ready;
         ready = [];
       }
     }
-    yield* this.#frames;
+    if (this.#frames.length > 0) yield this.#frames;
   }
 
   async close(): Promise<void> {

@@ -8,6 +8,8 @@ import { BackgroundError, reportFieldsOf, RoleRenamed, type ReportFields } from 
 import type { Login, PoolOwner } from './login.ts';
 import { notAttached, Registry } from './registry.ts';
 import { RememberedSettings, type SentSettings } from './sent-settings.ts';
+import { ResultStreaming } from './result-streaming.ts';
+import type { RowSink, StreamableResult } from './row-sink.ts';
 import type { SessionLogins } from './session-logins.ts';
 import type { SpoolBudget } from './row-spool.ts';
 import { maxWorkers, readSetting, workerTimeout } from './setting-value.ts';
@@ -48,6 +50,8 @@ export interface Caller {
   readonly abandoned: AbortSignal;
   /** Says what is on its way to the reader; an earlier offer of the same call is withdrawn. */
   offer(result: OfferedResult): void;
+  /** Where the result can go while it comes, see SessionEvents. */
+  stream(result: StreamableResult): RowSink | undefined;
   /** Whether the asking statement can end now and be run again when the worker has ended. */
   leave(worker: Worker): boolean;
   /** How many bytes of an answer one packet carries for the asking role. */
@@ -246,10 +250,13 @@ export class SessionCalls implements PoolOwner {
         `results are disabled for PID ${worker.pid} (submitted via submit_v2)`,
       );
     }
-    if (!(await this.#untilEnd(worker, caller))) return LATER;
+    const streaming = new ResultStreaming(worker, args, caller, () => this.#registry.drop(worker));
+    if (!(await this.#untilEnd(worker, streaming.watching(caller)))) return LATER;
+    const streamed = await streaming.finish();
     if (worker.error !== undefined) {
       throw new WorkerFailure(worker, worker.error, () => this.#registry.drop(worker));
     }
+    if (streamed !== undefined) return streamed;
     return args['step'] === 'take'
       ? this.#take(worker, args, caller)
       : this.#describe(worker, caller);

@@ -1,5 +1,6 @@
 import type { Verb } from './api.ts';
 import type { ReportFields } from './errors.ts';
+import type { RowSink, StreamableResult } from './row-sink.ts';
 
 /** What a session's stream has to be told, so that the client sees what the C extension would show. */
 export interface SessionEvents {
@@ -18,6 +19,11 @@ export interface SessionEvents {
    * again when the worker has ended. If so, nothing that the client sends reaches the server before.
    */
   canRepeat(verb: Verb, worker: { readonly pid: number; readonly cookie: string }): boolean;
+  /**
+   * Where a result's rows can go while they come, if the statement that runs is nothing but this call and
+   * the client would be sent the same bytes; undefined where the function must return them.
+   */
+  stream(verb: Verb, result: StreamableResult): RowSink | undefined;
   /** The function returns early: its statement is to be run again at this time. */
   repeat(when: Promise<void>, timeoutMs: number): void;
 }

@@ -47,12 +47,12 @@ export function splitStatements(script: string): string[] {
 
 /**
  * Refuses what a worker may not run: transaction control, COPY to or from the client, LISTEN.
- * @returns false when the text does not parse, so that nothing is known of it
+ * @returns the number of statements; undefined when the text does not parse, so that nothing is known of it
  * @throws BackgroundError 0A000
  */
-export function vetWorkerSql(sql: DatabaseText): boolean {
+export function vetWorkerSql(sql: DatabaseText): number | undefined {
   const statements = parseStatements(sql);
-  if (statements === undefined) return false;
+  if (statements === undefined) return undefined;
   for (const { stmt = {} } of statements) {
     const copy = stmt['CopyStmt'];
     if (stmt['TransactionStmt'] !== undefined) {
@@ -68,7 +68,7 @@ export function vetWorkerSql(sql: DatabaseText): boolean {
       throw new BackgroundError('0A000', 'cannot execute LISTEN within a background process');
     }
   }
-  return true;
+  return statements.length;
 }
 
 /** Finds the statements that create, alter or drop the extension; none in a text that does not parse. */

@@ -6,7 +6,7 @@ import type { Verdict } from './sql-vetting.ts';
 /** The body of the thread that vets a long text. */
 function vet(): Verdict {
   try {
-    return { isParsed: vetWorkerSql(workerData as string) };
+    return { statements: vetWorkerSql(workerData as string) };
   } catch (error) {
     if (!(error instanceof BackgroundError)) throw error;
     return { refusal: { code: error.code, message: error.message } };

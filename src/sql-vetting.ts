@@ -8,15 +8,18 @@ const MAX_INLINE_LENGTH = 64 * 1024;
 
 /** What the vetting thread answers. */
 export type Verdict =
-  | { readonly isParsed: boolean }
+  | { readonly statements: number | undefined }
   | { readonly refusal: { readonly code: string; readonly message: string } };
 
 /**
  * vetWorkerSql for texts of any length.
- * @returns false when the text does not parse
+ * @returns the number of statements; undefined when the text does not parse
  * @throws BackgroundError 0A000, or the signal's reason when nobody wants to know any more
  */
-export async function vetAnyWorkerSql(sql: DatabaseText, signal: AbortSignal): Promise<boolean> {
+export async function vetAnyWorkerSql(
+  sql: DatabaseText,
+  signal: AbortSignal,
+): Promise<number | undefined> {
   signal.throwIfAborted();
   if (sql.length <= MAX_INLINE_LENGTH) return vetWorkerSql(sql);
   const thread = new Thread(new URL('./sql-vetting-thread.js', import.meta.url), {
@@ -29,7 +32,7 @@ export async function vetAnyWorkerSql(sql: DatabaseText, signal: AbortSignal): P
     })) as [Verdict];
     if ('refusal' in verdict)
       throw new BackgroundError(verdict.refusal.code, verdict.refusal.message);
-    return verdict.isParsed;
+    return verdict.statements;
   } finally {
     await thread.terminate();
   }

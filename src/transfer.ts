@@ -27,8 +27,13 @@ export async function prepareDirectRows(
   columnCount: number,
   packetBytes: number,
 ): Promise<PreparedRows | undefined> {
-  if (rows.bytes > packetBytes * DIRECT_PACKETS) return undefined;
+  if (!fitsInReply(rows, packetBytes)) return undefined;
   return tellRows(rows, columnCount);
+}
+
+/** Whether rows are few enough to come with their description. */
+export function fitsInReply(rows: RowSpool, packetBytes: number): boolean {
+  return rows.bytes <= packetBytes * DIRECT_PACKETS;
 }
 
 /** Where the connection comes from that writes a transfer. */

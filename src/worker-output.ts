@@ -8,6 +8,7 @@ import {
   type ColumnType,
 } from './messages.ts';
 import { RowSpool, type SpoolBudget } from './row-spool.ts';
+import type { RowStream } from './row-stream.ts';
 
 /** Rows beyond this are kept in a file, however large the queue was made. */
 const MAX_MEMORY_BYTES = 1024 * 1024;
@@ -29,6 +30,15 @@ export class WorkerOutput {
   readonly formats = new Map<string, string>();
   /** Why the job must end: it says more than may be kept, or what cannot be. */
   failure: Error | undefined;
+  /** What the server has reported of the connection's settings. */
+  reported = new Map<string, string>();
+  /** Where the last statement's rows go now, in place of being kept. */
+  stream: RowStream | undefined;
+  /** How many statements there are; nothing is known to be the last before that. */
+  statements: number | undefined;
+  /** Called when the last statement begins to give rows. */
+  onLastRows: () => void = () => {};
+  #statementsDone = 0;
   #isWanted: boolean;
   #hasRows = false;
   #noticeBytes = 0;
@@ -56,7 +66,11 @@ export class WorkerOutput {
         return undefined;
       case MessageType.dataRow:
         return this.#isWanted && this.failure === undefined ? this.#takeRow(frame) : undefined;
+      case MessageType.emptyQueryResponse:
+        this.#statementsDone++;
+        return undefined;
       case MessageType.commandComplete:
+        this.#statementsDone++;
         this.tags.push(decodeCommandTag(frame));
         if (!this.#hasRows) this.#dropRows();
         this.#hasRows = false;
@@ -67,6 +81,7 @@ export class WorkerOutput {
       case MessageType.parameterStatus: {
         const [name = '', value = ''] = frame.toString('latin1', 5, frame.length - 1).split('\0');
         if (this.formats.has(name)) this.formats.set(name, value);
+        this.reported.set(name, value);
         return undefined;
       }
       default:
@@ -77,6 +92,7 @@ export class WorkerOutput {
   /** Nobody will read it: what there is goes, what comes is not kept. */
   async discard(): Promise<void> {
     this.#isWanted = false;
+    this.stream?.stop();
     await this.rows.close();
   }
 
@@ -84,12 +100,22 @@ export class WorkerOutput {
     this.#dropRows();
     this.columns = columns;
     this.#hasRows = true;
+    if (this.#statementsDone + 1 === this.statements) this.onLastRows();
     if (columns.some(({ isBinary }) => isBinary)) {
       this.#fail(new BackgroundError('0A000', 'binary cursors are not supported in pg_background'));
     }
   }
 
+  /** Whether the rows that there are, and those that come, are the result's. */
+  get hasLastRows(): boolean {
+    return this.#hasRows && this.#statementsDone + 1 === this.statements;
+  }
+
   #takeRow(frame: Buffer): Promise<void> | undefined {
+    if (this.stream !== undefined) {
+      this.stream.add(frame);
+      return undefined;
+    }
     try {
       return this.rows.add(frame);
     } catch (error) {
@@ -100,6 +126,7 @@ export class WorkerOutput {
 
   #takeNotice(notice: ReportFields, bytes: number): void {
     if (!this.#isWanted || notice.code === CALLBACK_SQLSTATE) return;
+    if (this.stream !== undefined) return this.stream.notice(notice);
     this.#noticeBytes += bytes;
     if (this.#noticeBytes <= MAX_NOTICE_BYTES) {
       this.notices.push(notice);

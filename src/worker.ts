@@ -8,6 +8,8 @@ import {
   type ReportFields,
 } from './errors.ts';
 import type { Login, PooledConnection, PoolOwner } from './login.ts';
+import type { RowSink, StreamableResult } from './row-sink.ts';
+import { RowStream } from './row-stream.ts';
 import type { SpoolBudget } from './row-spool.ts';
 import { sessionDefaults } from './session-defaults.ts';
 import {
@@ -67,6 +69,9 @@ const PREVIEW_BYTES = 256;
 /** SQL that may leave something in its session that DISCARD ALL does not remove, or that hides what it does. */
 const LEAVES_TRACES = /\b(set|set_config|load|call|do|dblink\w*|create\s+temp|lo_\w+)\b/i;
 
+/** SQL that may change how the rows behind it are written. */
+const CHANGES_FORMATS = /\b(re)?set(_config)?\b|\bdiscard\b/i;
+
 /**
  * One SQL text running on one connection, and what came of it.
  *
@@ -93,6 +98,7 @@ export class Worker {
   #wasCanceled = false;
   #wasTimedOut = false;
   #hasCustomSettings = false;
+  readonly #mayChangeFormats: boolean;
   /** Aborts when the SQL is not to be sent any more; what is sent already must be cancelled. */
   readonly #unsent = new AbortController();
   #settleEnded: () => void = () => {};
@@ -101,6 +107,7 @@ export class Worker {
   constructor(login: Login, order: WorkerOrder, budget: SpoolBudget) {
     this.#login = login;
     this.order = order;
+    this.#mayChangeFormats = CHANGES_FORMATS.test(order.sql);
     this.sqlPreview = order.sql.slice(0, PREVIEW_BYTES);
     this.output = new WorkerOutput(order.queueBytes, !order.isSubmitted, order.settings, budget);
     this.ended = new Promise((resolve) => (this.#settleEnded = resolve));
@@ -172,6 +179,34 @@ export class Worker {
       replay(pooled.connection, asked, role, pooled.asked.length > 0),
     );
     pooled.asked = asked;
+  }
+
+  /** What is to be known of the result before it can go to a client while it comes; undefined as long as that is not known. */
+  get streamable(): Omit<StreamableResult, 'hasAllDigits'> | undefined {
+    const { columns, failure, notices, reported, hasLastRows } = this.output;
+    // Those that were raised already would come behind the rows.
+    if (columns === undefined || failure !== undefined || notices.length > 0) return undefined;
+    if (!this.hasEnded && !hasLastRows) return undefined;
+    return { columns, formats: reported, mayChangeFormats: this.#mayChangeFormats };
+  }
+
+  /** Gives the rows that there are to a sink, and those that come when they come. Settles when the first of these are given. */
+  async streamTo(sink: RowSink): Promise<RowStream> {
+    const connection = this.hasEnded ? undefined : this.connection;
+    const stream = new RowStream(sink, connection, this.pid);
+    connection?.pause();
+    try {
+      for await (const frames of this.output.rows.readBatches()) {
+        stream.add(Buffer.concat(frames), frames.length);
+        await stream.hasRoom();
+        if (stream.isStopped) break;
+      }
+      this.output.rows.reset();
+      this.output.stream = stream;
+      return stream;
+    } finally {
+      connection?.resume();
+    }
   }
 
   /** Output is for nobody any more: what there is goes, what comes is discarded. The SQL goes on. */
@@ -256,7 +291,8 @@ export class Worker {
           { hint: 'SET standard_conforming_strings = on.' },
         );
       }
-      if (!(await vetAnyWorkerSql(sql, this.#unsent.signal))) {
+      const statements = await vetAnyWorkerSql(sql, this.#unsent.signal);
+      if (statements === undefined) {
         // Unvetted text never runs. The server says what is wrong with it.
         await connection.parseOnly(Buffer.from(sql, 'latin1'));
         throw new BackgroundError('42601', 'pg_background cannot read this SQL', {
@@ -264,6 +300,8 @@ export class Worker {
         });
       }
       this.#unsent.signal.throwIfAborted();
+      this.output.statements = statements;
+      this.output.reported = new Map(connection.parameters);
       await connection.query(
         sql,
         { message: (type, frame) => this.#collect(connection, type, frame) },
@@ -288,6 +326,7 @@ export class Worker {
   }
 
   async #finish(pooled: PooledConnection, failure: unknown): Promise<void> {
+    this.output.stream?.letGo();
     const wasLost = pooled.connection.isClosed;
     const error = this.output.failure ?? failure;
     if (error !== undefined) {

@@ -1,5 +1,12 @@
-description := pgbackground.call(verb, pg_catalog.json_build_object('step', 'describe', 'pid', pid, 'cookie', cookie::pg_catalog.text));
+-- Rows can go past this function, to the client, where the statement is sure to call this very function.
+  description := pgbackground.call(verb, pg_catalog.json_build_object('step', 'describe', 'pid', pid, 'cookie', cookie::pg_catalog.text,
+    'isDirect', (SELECT d.is_unique FROM pgbackground.visible_calls AS d WHERE d.verb OPERATOR(pg_catalog.=) verb),
+    'extraFloatDigits', pg_catalog.current_setting('extra_float_digits')));
   IF description OPERATOR(pg_catalog.->) 'later' IS NOT NULL THEN
+    RETURN;
+  END IF;
+  IF description OPERATOR(pg_catalog.->) 'isStreamed' IS NOT NULL THEN
+    RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('F ', description OPERATOR(pg_catalog.->>) 'receipt');
     RETURN;
   END IF;
   type_oids := description OPERATOR(pg_catalog.->) 'types';

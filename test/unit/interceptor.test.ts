@@ -40,7 +40,8 @@ const noLinks: InterceptorLinks = {
   onAltered: () => {},
   onDatabaseStatement: () => {},
   toServer: () => {},
-  toClient: () => {},
+  toClient: () => true,
+  clientDrained: () => Promise.resolve(),
   replayClient: () => {},
 };
 

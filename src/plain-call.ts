@@ -1,0 +1,67 @@
+import type { DatabaseText } from './errors.ts';
+import { parseStatements, type Node } from './sql-text.ts';
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/**
+ * The call in `SELECT … FROM f(…) [AS (…)]` or `SELECT f(…)`, where a statement is no more than that.
+ * `isWhole`: it gives all columns as they come, `SELECT *`.
+ */
+export function onlyCallOf(sql: DatabaseText): { call: Fields; isWhole: boolean } | undefined {
+  const [statement, ...others] = parseStatements(sql) ?? [];
+  const select = statement?.stmt?.['SelectStmt'];
+  if (select === undefined || others.length > 0) return undefined;
+  const { targetList, fromClause, limitOption, op, ...more } = select;
+  if (Object.keys(more).length > 0 || op !== 'SETOP_NONE') return undefined;
+  if (limitOption !== 'LIMIT_OPTION_DEFAULT') return undefined;
+  const targets = (targetList ?? []) as Node[];
+  const values = targets.map((target) => target['ResTarget']?.['val'] as Node | undefined);
+  if (fromClause === undefined) {
+    const call = values[0]?.['FuncCall'];
+    // A result is read in FROM only.
+    return values.length === 1 && call !== undefined && nameOf(call) === 'pg_background_wait_v2'
+      ? { call, isWhole: false }
+      : undefined;
+  }
+  if (!values.every((value) => value?.['ColumnRef'] !== undefined)) return undefined;
+  const [source, ...furtherSources] = fromClause as Node[];
+  const range = source?.['RangeFunction'];
+  if (range === undefined || furtherSources.length > 0 || range['ordinality'] === true)
+    return undefined;
+  const [list, ...furtherLists] = (range['functions'] ?? []) as { List: { items: Node[] } }[];
+  const call = furtherLists.length > 0 ? undefined : list?.List.items[0]?.['FuncCall'];
+  return call && { call, isWhole: values.length === 1 && isStar(values[0]) };
+}
+
+/**
+ * Whether a statement is `SELECT * FROM f(…) AS (…)` of this function, by its name alone, with constants or
+ * with a launch of constants: nothing in it calls anything else.
+ */
+export function isPlainResult(sql: DatabaseText, name: string): boolean {
+  const found = onlyCallOf(sql);
+  if (found === undefined || !found.isWhole) return false;
+  return isPlainCall(found.call, name) || isPlainCall(found.call, name, 'pg_background_launch');
+}
+
+function isPlainCall(call: Fields, name: string, ...inner: readonly string[]): boolean {
+  const known = ['funcname', 'args', 'funcformat', 'location'];
+  if (Object.keys(call).some((key) => !known.includes(key))) return false;
+  // With a schema it may be anybody's.
+  if ((call['funcname'] as Node[]).length !== 1 || nameOf(call) !== name) return false;
+  return ((call['args'] ?? []) as Node[]).every((arg) => {
+    const { A_Const: constant, FuncCall: nested } = arg;
+    const [next, ...others] = inner;
+    if (nested !== undefined && next !== undefined) return isPlainCall(nested, next, ...others);
+    return constant !== undefined;
+  });
+}
+
+function isStar(value: Node | undefined): boolean {
+  const fields = (value?.['ColumnRef']?.['fields'] ?? []) as Node[];
+  return fields.length === 1 && fields[0]?.['A_Star'] !== undefined;
+}
+
+export function nameOf(call: Fields): string {
+  const names = (call['funcname'] ?? []) as Node[];
+  return String(names.at(-1)?.['String']?.['sval']);
+}

@@ -1,0 +1,88 @@
+import { randomBytes } from 'node:crypto';
+import type { Arguments } from './callback.ts';
+import type { RowSink } from './row-sink.ts';
+import type { RowStream } from './row-stream.ts';
+import type { Caller, Reply } from './session-calls.ts';
+import { fitsInReply } from './transfer.ts';
+import type { Worker } from './worker.ts';
+
+/**
+ * A result that goes to the client past the function which returns it, if it can: from the moment in which
+ * the last statement of the SQL gives rows. The function returns none then. What the client was given is
+ * gone: when its statement ends early, so are handle and result.
+ */
+export class ResultStreaming {
+  readonly #worker: Worker;
+  readonly #args: Arguments;
+  readonly #caller: Caller;
+  readonly #consume: () => Promise<void>;
+  #sink: RowSink | undefined;
+  #stream: Promise<RowStream> | undefined;
+  #isOff = false;
+
+  /** @param consume forgets the worker */
+  constructor(worker: Worker, args: Arguments, caller: Caller, consume: () => Promise<void>) {
+    this.#worker = worker;
+    this.#args = args;
+    this.#caller = caller;
+    this.#consume = consume;
+    this.#isOff = args['step'] !== 'describe' || args['isDirect'] !== true;
+    if (this.#isOff || worker.hasEnded) return;
+    // Most results are small, and there before it would be known whether they could be streamed.
+    const soon = () => void setImmediate(() => !worker.hasEnded && this.#begin());
+    if (worker.streamable === undefined) worker.output.onLastRows = soon;
+    else soon();
+  }
+
+  /** The caller while it waits for the worker: once rows were given, its statement cannot be run again. */
+  watching(caller: Caller): Caller {
+    return {
+      ...caller,
+      leave: (worker) => {
+        if (this.#stream !== undefined || !caller.leave(worker)) return false;
+        this.#isOff = true;
+        return true;
+      },
+    };
+  }
+
+  /** The worker has ended. @returns what the function is told when it is not to return the rows itself */
+  async finish(): Promise<Reply | undefined> {
+    const { output, error } = this.#worker;
+    if (this.#stream === undefined && error === undefined) {
+      const isLarge = !fitsInReply(output.rows, this.#caller.packetBytes);
+      if (isLarge) this.#begin();
+    }
+    this.#isOff = true;
+    const stream = await this.#stream;
+    if (stream === undefined) return undefined;
+    await stream.hasRoom();
+    this.#caller.abandoned.throwIfAborted();
+    if (this.#worker.error !== undefined) return undefined;
+    this.#sink?.end(stream.rowCount);
+    const receipt = randomBytes(12).toString('base64url');
+    this.#caller.offer({
+      receipt,
+      consume: () => Promise.resolve(),
+      release: () => this.#consume(),
+    });
+    return { receipt, isStreamed: true };
+  }
+
+  #begin(): void {
+    const { abandoned } = this.#caller;
+    const result = this.#worker.streamable;
+    if (this.#isOff || abandoned.aborted || result === undefined) return;
+    const hasAllDigits = Number(this.#args['extraFloatDigits']) >= 1;
+    this.#sink = this.#caller.stream({ ...result, hasAllDigits });
+    this.#isOff = true;
+    if (this.#sink === undefined) return;
+    this.#stream = this.#worker.streamTo(this.#sink);
+    this.#stream.catch(() => {}); // told by finish()
+    const giveUp = () => {
+      this.#worker.output.stream?.stop();
+      void this.#consume();
+    };
+    abandoned.addEventListener('abort', giveUp, { once: true });
+  }
+}

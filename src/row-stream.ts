@@ -1,0 +1,90 @@
+import type { BackendConnection } from './backend-connection.ts';
+import type { ReportFields } from './errors.ts';
+import type { RowSink } from './row-sink.ts';
+
+/**
+ * Rows on their way from a worker's connection to a sink, without a copy: those that lie behind each other
+ * in memory go as one. The connection waits while the sink is full.
+ */
+export class RowStream {
+  rowCount = 0;
+  readonly #sink: RowSink;
+  #connection: BackendConnection | undefined;
+  #isPaused = false;
+  readonly #pid: number;
+  /** The memory of the rows that were not handed on yet, and where they stand in it. */
+  #memory: ArrayBufferLike | undefined;
+  #from = 0;
+  #to = 0;
+  #room: Promise<void> | undefined;
+  #isStopped = false;
+
+  /** @param connection undefined where it is not ours any more */
+  constructor(sink: RowSink, connection: BackendConnection | undefined, pid: number) {
+    this.#sink = sink;
+    this.#connection = connection;
+    this.#pid = pid;
+  }
+
+  /** Rows, whose memory nobody uses again. They go on before anything else comes from the server. */
+  add(frame: Buffer, rowCount = 1): void {
+    if (this.#isStopped) return;
+    this.rowCount += rowCount;
+    if (frame.buffer === this.#memory && frame.byteOffset === this.#to) {
+      this.#to += frame.length;
+      return;
+    }
+    this.flush();
+    this.#memory = frame.buffer;
+    this.#from = frame.byteOffset;
+    this.#to = frame.byteOffset + frame.length;
+    queueMicrotask(() => this.flush());
+  }
+
+  flush(): void {
+    if (this.#memory === undefined) return;
+    const frames = Buffer.from(this.#memory, this.#from, this.#to - this.#from);
+    this.#memory = undefined;
+    if (this.#isStopped) return;
+    const room = this.#sink.rows(frames);
+    if (room === undefined) return;
+    this.#room = room;
+    if (!this.#isPaused) this.#connection?.pause();
+    this.#isPaused = true;
+    void room.finally(() => {
+      if (this.#room === room) this.#goOn();
+    });
+  }
+
+  #goOn(): void {
+    if (this.#isPaused) this.#connection?.resume();
+    this.#isPaused = false;
+  }
+
+  /** The worker has ended: its connection is others' to use. */
+  letGo(): void {
+    this.#goOn();
+    this.#connection = undefined;
+  }
+
+  /** Settles when the sink takes more. */
+  async hasRoom(): Promise<void> {
+    this.flush();
+    await this.#room;
+  }
+
+  notice(fields: ReportFields): void {
+    this.flush();
+    if (!this.#isStopped) this.#sink.notice(fields, this.#pid);
+  }
+
+  /** Nobody wants more of it: what comes is dropped. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#memory = undefined;
+  }
+
+  get isStopped(): boolean {
+    return this.#isStopped;
+  }
+}
