@@ -29,6 +29,10 @@ export interface ProxyConfig extends ClientLimits {
   readonly clientTlsSslmode: ClientSslMode;
   readonly clientTlsCertFile: string | undefined;
   readonly clientTlsKeyFile: string | undefined;
+  readonly minPoolSize: number;
+  readonly maxPoolSize: number;
+  readonly serverIdleTimeoutMs: number;
+  readonly serverLifetimeMs: number;
   readonly secretFile: string | undefined;
   readonly secret: string | undefined;
   readonly customSettings: readonly string[];
@@ -136,6 +140,10 @@ function toConfig(options: Options): ProxyConfig {
     clientLoginTimeoutMs: Number(options['clientLoginTimeout']) * 1_000,
     maxClientConn: Number(options['maxClientConn']),
     maxLogins: Number(options['maxLogins']),
+    minPoolSize: Number(options['minPoolSize']),
+    maxPoolSize: Number(options['maxPoolSize']),
+    serverIdleTimeoutMs: Number(options['serverIdleTimeout']) * 1_000,
+    serverLifetimeMs: Number(options['serverLifetime']) * 1_000,
     secretFile: text('secretFile'),
     secret: secret === '' ? undefined : secret,
     customSettings: (options['customSettings'] as readonly string[] | undefined) ?? [],

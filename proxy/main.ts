@@ -75,13 +75,18 @@ async function run(config: ProxyConfig): Promise<void> {
       config.runAsFile === undefined
         ? defaultEngineSettings.runAs
         : await naming('--run-as-file', readRunAsFile(config.runAsFile));
-    const { customSettings, trustedOwners } = config;
+    const { customSettings, trustedOwners, minPoolSize, maxPoolSize } = config;
+    const { serverIdleTimeoutMs, serverLifetimeMs } = config;
     const engine = new BackgroundEngine({
       ...defaultEngineSettings,
       ...place,
       customSettings,
       runAs,
       trustedOwners,
+      minPoolSize,
+      maxPoolSize,
+      serverIdleTimeoutMs,
+      serverLifetimeMs,
     });
     proxy = new ProxyServer({
       engine,

@@ -1,5 +1,5 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import { isCustomSetting } from '../src/index.ts';
+import { defaultEngineSettings, isCustomSetting } from '../src/index.ts';
 import { defaultClientLimits } from './admission.ts';
 import { MAX_SECONDS, parseConnectionString, type ConnectionString } from './connection-string.ts';
 
@@ -103,6 +103,29 @@ export function addOptions(program: Command): Command {
     )
     .addOption(
       option(
+        '--min-pool-size <n>',
+        'server connections kept ready for the next session that launches, for each role and database',
+      )
+        .default(defaultEngineSettings.minPoolSize)
+        .argParser(parseCountFromZero),
+    )
+    .addOption(
+      option('--max-pool-size <n>', 'idle server connections for each role and database')
+        .default(defaultEngineSettings.maxPoolSize)
+        .argParser(parseCountFromZero),
+    )
+    .addOption(
+      option('--server-idle-timeout <seconds>', 'how long a server connection may be idle')
+        .default(defaultEngineSettings.serverIdleTimeoutMs / 1_000)
+        .argParser(parseSeconds),
+    )
+    .addOption(
+      option('--server-lifetime <seconds>', 'how old a server connection may be for its next use')
+        .default(defaultEngineSettings.serverLifetimeMs / 1_000)
+        .argParser(parseSeconds),
+    )
+    .addOption(
+      option(
         '--secret-file <file>',
         'holds the secret that signs requests; every proxy of a server needs the same (or PGBG_SECRET: the secret itself)',
       ),
@@ -144,8 +167,16 @@ function parseUpstream(text: string): ConnectionString {
 }
 
 function parseCount(text: string): number {
-  if (!/^[1-9]\d{0,6}$/.test(text))
-    throw new InvalidArgumentError('Expected a whole number from 1.');
+  return parseNumber(text, 1);
+}
+
+function parseCountFromZero(text: string): number {
+  return parseNumber(text, 0);
+}
+
+function parseNumber(text: string, least: number): number {
+  if (!/^\d{1,7}$/.test(text) || Number(text) < least)
+    throw new InvalidArgumentError(`Expected a whole number from ${least}.`);
   return Number(text);
 }
 

@@ -25,7 +25,7 @@ BEGIN
   ELSE
     -- Not pgbackground.api_schema(): whoever drops it need not trust its owner.
     target := pg_catalog.quote_ident((@api_schema@));
-    DROP VIEW pgbackground.free_signature, pgbackground.bound_signature;
+    DROP VIEW pgbackground.free_signature, pgbackground.bound_signature, pgbackground.visible_calls;
     @statements@
     PERFORM pg_catalog.set_config('client_min_messages', 'warning', true);
     DROP SCHEMA pgbackground CASCADE;

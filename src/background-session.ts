@@ -9,7 +9,8 @@ import {
 import type { AdvisoryLock, ControlLink } from './control-link.ts';
 import { ABANDONED, Conversation } from './conversation.ts';
 import { raisableFields, reportFieldsOf, RoleRenamed, type ReportFields } from './errors.ts';
-import type { Login, SessionMarks } from './login.ts';
+import type { SessionMarks } from './callback-hook.ts';
+import type { Login } from './login.ts';
 import { RequestVerifier, Unverified, WrongSignature } from './request-verifier.ts';
 import type { SpoolBudget } from './row-spool.ts';
 import { SessionCalls, WorkerFailure, type OfferedResult, type Reply } from './session-calls.ts';

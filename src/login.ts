@@ -1,61 +1,12 @@
 import { BackendConnection, OWN_ROLE_OID, type LoginTarget } from './backend-connection.ts';
+import type { CallbackHook } from './callback-hook.ts';
+import { ConnectionPool, type PooledConnection, type PoolOwner } from './connection-pool.ts';
 import { ControlLink } from './control-link.ts';
 import type { Credential } from './credential.ts';
 import { BackgroundError, reportFieldsOf, ServerError } from './errors.ts';
 import { sessionDefaults } from './session-defaults.ts';
-import {
-  discardAll,
-  IDLE_SESSION_TIMEOUT,
-  readBaseline,
-  type Setting,
-  type SettingValues,
-} from './session-settings.ts';
+import { IDLE_SESSION_TIMEOUT, readBaseline } from './session-settings.ts';
 import type { EngineSettings } from './settings.ts';
-
-/** A connection that workers run on, and what it needs to be used again. */
-export interface PooledConnection {
-  readonly connection: BackendConnection;
-  /** Settings as the login left them. */
-  readonly baseline: SettingValues;
-  /** What its last job has asked for, and what of that the server has let it have. */
-  asked: readonly Setting[];
-  settings: readonly Setting[];
-  /** The role that it has logged in as, whatever that is called by now. */
-  readonly roleOid: number;
-  readonly openedAt: number;
-  /** When it was asked for last. */
-  borrowedAt: number;
-  /** Whether it has waited in the pool, where it may have died. */
-  wasIdle: boolean;
-  /** Whose SQL has run on it: it serves nobody else any more. Undefined while none has. */
-  owner: PoolOwner | undefined;
-  readonly hook: CallbackHook;
-}
-
-/**
- * A session as the pool knows it. What its SQL leaves in a connection, a function may have hidden from
- * us, and DISCARD ALL does not remove: no other session gets that connection.
- */
-export interface PoolOwner {
-  readonly isClosed: boolean;
-}
-
-/** Random texts that a session's backend knows from its startup packet. */
-export interface SessionMarks {
-  /** Stands in each request: it is this session's. */
-  readonly token: string;
-  /** Stands in none: who sees requests and answers, in a log for one, cannot open them. */
-  readonly seal: string;
-}
-
-/** The session that a worker's connection is itself: its marks, and its beginning and end. */
-export interface CallbackHook {
-  readonly marks: SessionMarks;
-  /** Listens to the connection's notices. */
-  attach(connection: BackendConnection): void;
-  /** Forgets what one job has left. */
-  reset(): Promise<void>;
-}
 
 /**
  * All that the engine holds for one (role, database): the control link, opened before anything else,
@@ -69,14 +20,12 @@ export class Login {
   #credential: Credential | undefined;
   #isStored = false;
   #link: Promise<ControlLink> | undefined;
-  #idle: PooledConnection[] = [];
-  #warming: Promise<void> | undefined;
+  readonly #pool: ConnectionPool;
   #borrowed = 0;
   /** Calls that may use the control link. */
   #calls = 0;
   /** Whether the control link is to be closed as soon as nobody uses it. */
   #isMakingWay = false;
-  #madeWayAt = 0;
   #isClosed = false;
   #hasPurged = false;
 
@@ -84,6 +33,7 @@ export class Login {
     this.target = target;
     this.#settings = settings;
     this.#hook = hook;
+    this.#pool = new ConnectionPool(settings, () => this.#open());
   }
 
   /**
@@ -141,8 +91,7 @@ export class Login {
    */
   makeWay(): void {
     this.#isMakingWay = true;
-    this.#madeWayAt = Date.now();
-    for (const { connection } of this.#idle.splice(0)) void connection.close();
+    void this.#pool.clear();
     this.#leaveIfFree();
   }
 
@@ -161,32 +110,7 @@ export class Login {
   ): Promise<PooledConnection> {
     this.#borrowed++;
     try {
-      const now = Date.now();
-      // Its own first: those that nobody has used are for whoever has none.
-      const own = this.#idle.filter((pooled) => pooled.owner === owner);
-      const unused = this.#idle.filter((pooled) => pooled.owner === undefined);
-      for (const pooled of [...own, ...unused]) {
-        if (!isUsable(pooled.connection.pid)) continue;
-        this.#idle.splice(this.#idle.indexOf(pooled), 1);
-        pooled.owner = owner;
-        pooled.borrowedAt = now;
-        if (pooled.connection.isClosed) continue;
-        if (now - pooled.openedAt > this.#settings.serverLifetimeMs) {
-          void pooled.connection.close();
-          continue;
-        }
-        this.#keepWarm();
-        return pooled;
-      }
-      for (;;) {
-        const opened = await this.#open();
-        if (isUsable(opened.connection.pid)) {
-          opened.owner = owner;
-          this.#keepWarm();
-          return opened;
-        }
-        await opened.connection.close();
-      }
+      return await this.#pool.take(owner, isUsable);
     } catch (error) {
       await this.#returned();
       throw error;
@@ -195,7 +119,7 @@ export class Login {
 
   /** Takes back a connection whose job left nothing that DISCARD ALL does not remove. */
   async giveBack(pooled: PooledConnection): Promise<void> {
-    await this.#takeBack(pooled);
+    await this.#pool.putBack(pooled);
     await this.#returned();
   }
 
@@ -212,45 +136,8 @@ export class Login {
   }
 
   /** Closes what a session that ends has used. */
-  async forget(owner: PoolOwner): Promise<void> {
-    const used = this.#idle.filter((pooled) => pooled.owner === owner);
-    this.#idle = this.#idle.filter((pooled) => pooled.owner !== owner);
-    await Promise.all(used.map(({ connection }) => connection.close()));
-  }
-
-  async #takeBack(pooled: PooledConnection): Promise<void> {
-    if (!this.#hasRoomFor(pooled)) {
-      await pooled.connection.close();
-      return;
-    }
-    try {
-      await pooled.hook.reset();
-      await pooled.connection.answersWithin(
-        this.#settings.serverConnectTimeoutMs,
-        discardAll(pooled.connection, pooled.settings),
-      );
-    } catch {
-      await pooled.connection.close();
-      return;
-    }
-    // Others may have come back meanwhile.
-    if (this.#hasRoomFor(pooled)) this.#pool(pooled);
-    else await pooled.connection.close();
-  }
-
-  #hasRoomFor({ connection, owner, borrowedAt }: PooledConnection): boolean {
-    return (
-      !this.#isClosed &&
-      borrowedAt > this.#madeWayAt &&
-      !connection.isClosed &&
-      owner?.isClosed !== true &&
-      this.#idle.length < this.#settings.maxIdleConnections
-    );
-  }
-
-  #pool(pooled: PooledConnection): void {
-    pooled.wasIdle = true;
-    this.#idle.push(pooled);
+  forget(owner: PoolOwner): Promise<void> {
+    return this.#pool.forget(owner);
   }
 
   /** True once: whether the caller is to remove what proxies that are gone have left in this database. */
@@ -266,8 +153,7 @@ export class Login {
    */
   async close(): Promise<void> {
     this.#isClosed = true;
-    await this.#warming;
-    await Promise.all(this.#idle.splice(0).map(({ connection }) => connection.close()));
+    await this.#pool.close();
     await this.#closeUnusedLink();
   }
 
@@ -276,25 +162,6 @@ export class Login {
     const link = await this.#link?.catch(() => undefined);
     await link?.close();
     this.#credential = undefined;
-  }
-
-  /** One connection ready ahead of demand that nobody has used, from the first use on. */
-  #keepWarm(): void {
-    if (this.#warming !== undefined || this.#isClosed) return;
-    if (this.#idle.length >= this.#settings.maxIdleConnections) return;
-    if (this.#idle.some(({ owner }) => owner === undefined)) return;
-    this.#warming = this.#open()
-      .then(async (pooled) => {
-        if (this.#isClosed || pooled.borrowedAt <= this.#madeWayAt) await pooled.connection.close();
-        else this.#pool(pooled);
-      })
-      .catch((error: unknown) => {
-        this.#settings.logger.debug(
-          { role: this.target.role, database: this.target.database, err: error },
-          'no spare connection',
-        );
-      })
-      .finally(() => (this.#warming = undefined));
   }
 
   async #open(): Promise<PooledConnection> {
@@ -331,6 +198,7 @@ export class Login {
         roleOid: Number(roleOid),
         openedAt: Date.now(),
         borrowedAt,
+        idleSince: 0,
         wasIdle: false,
         owner: undefined,
         hook,

@@ -1,5 +1,6 @@
 import type { DatabaseText } from './errors.ts';
-import type { Login, PoolOwner } from './login.ts';
+import type { PoolOwner } from './connection-pool.ts';
+import type { Login } from './login.ts';
 
 /** A login that is somebody's for a while. */
 export interface HeldLogin {

@@ -12,8 +12,12 @@ export interface EngineSettings {
   readonly logger: Logger;
   /** How long a login at the server may take. */
   readonly serverConnectTimeoutMs: number;
-  /** Idle connections kept for each role and database. */
-  readonly maxIdleConnections: number;
+  /** For each role and database: connections kept ready that no session has used yet. */
+  readonly minPoolSize: number;
+  /** And idle ones in all; of more, the one that has waited longest is closed. */
+  readonly maxPoolSize: number;
+  /** One that has waited longer than this is closed, unless no session has used it yet. */
+  readonly serverIdleTimeoutMs: number;
   /** A connection older than this is not used again. */
   readonly serverLifetimeMs: number;
   /** What a worker's result may hold while nobody reads it. */
@@ -37,7 +41,9 @@ export interface EngineSettings {
 
 export const defaultEngineSettings = {
   serverConnectTimeoutMs: 15_000,
-  maxIdleConnections: 20,
+  minPoolSize: 1,
+  maxPoolSize: 20,
+  serverIdleTimeoutMs: 600_000,
   serverLifetimeMs: 3_600_000,
   maxResultBytes: 1024 ** 3,
   maxTotalResultBytes: 10 * 1024 ** 3,

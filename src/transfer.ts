@@ -1,7 +1,8 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { binaryColumns, literalColumns } from './column-chunks.ts';
 import { BackgroundError, ServerError } from './errors.ts';
-import type { Login, PooledConnection, PoolOwner } from './login.ts';
+import type { PooledConnection, PoolOwner } from './connection-pool.ts';
+import type { Login } from './login.ts';
 import type { RowSpool } from './row-spool.ts';
 
 /** Rows that travel in packets may hold this much; more needs the table. */

@@ -7,7 +7,8 @@ import {
   type DatabaseText,
   type ReportFields,
 } from './errors.ts';
-import type { Login, PooledConnection, PoolOwner } from './login.ts';
+import type { PooledConnection, PoolOwner } from './connection-pool.ts';
+import type { Login } from './login.ts';
 import type { RowSink, StreamableResult } from './row-sink.ts';
 import { RowStream } from './row-stream.ts';
 import type { SpoolBudget } from './row-spool.ts';

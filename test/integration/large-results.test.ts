@@ -82,13 +82,21 @@ describe('the result of a worker', () => {
   it('fails the job beyond the limit, which the error names', async () => {
     const client = await proxy.connect();
     const error = await client.error(
-      `SELECT * FROM pg_background_result(pg_background_launch('SELECT repeat(''x'', 1000) FROM generate_series(1, 5000)')) AS (t text)`,
+      `SELECT count(*) FROM pg_background_result(pg_background_launch('SELECT repeat(''x'', 1000) FROM generate_series(1, 5000)')) AS (t text)`,
     );
     expect(error).to.include({
       code: '53400',
       message: 'result of background worker is too large',
     });
     expect(error.detail).to.include('4194304 bytes');
+  });
+
+  it('has no limit where nothing of it is kept, for it goes to the client while it comes', async () => {
+    const client = await proxy.connect();
+    const { rowCount } = await client.query(
+      `SELECT * FROM pg_background_result(pg_background_launch('SELECT repeat(''x'', 1000) FROM generate_series(1, 50000)')) AS (t text)`,
+    );
+    expect(rowCount).to.equal(50_000);
   });
 
   it('holds only the rows of the last statement', async () => {
