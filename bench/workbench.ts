@@ -92,7 +92,8 @@ export class Workbench {
   /** A new proxy in front of the server, or of another one. */
   async startProxy(options: readonly string[] = [], upstreamPort?: number): Promise<RunningProxy> {
     const port = upstreamPort ?? (await this.server()).port;
-    const folder = await mkdtemp(join(this.folder, 'state-'));
+    // All proxies of a server need the same secret.
+    const folder = join(this.folder, 'state');
     return startProxy(this.resources, { folder, upstreamPort: port, options });
   }
 
