@@ -24,16 +24,24 @@ export const waitingSessions: Measurement = {
     const proxy = await bench.startProxyWithExtension();
     const clients: pg.Client[] = [];
     const waits: Promise<unknown>[] = [];
+    let refusal: string | undefined;
+    bench.print('');
     const usage = { proxy: [] as number[], server: [] as number[] };
     await bench.withClient(server.port, async (observer) => {
       try {
         await repeatAtOnce(SESSIONS, LOGINS_AT_ONCE, async () => {
-          const client = await bench.connect(proxy.port);
-          clients.push(client);
-          waits.push(...(await startWaiting(client)));
+          if (refusal !== undefined) return;
+          try {
+            const client = await bench.connect(proxy.port);
+            clients.push(client);
+            waits.push(...(await startWaiting(client)));
+          } catch (error) {
+            refusal ??= describe(error);
+          }
         });
-        await untilAllSleep(observer);
-        bench.print(`\n  ${SESSIONS} sessions wait`);
+        if (refusal !== undefined) bench.print(`  no more could be started: ${refusal}`);
+        await untilAllSleep(observer, waits.length);
+        bench.print(`  ${waits.length} of ${SESSIONS} sessions wait`);
         await delay(SETTLE_MS);
         for (let window = 1; window <= (bench.isQuick ? 1 : 3); window++) {
           const [ours, theirs] = await Promise.all([
@@ -60,8 +68,13 @@ export const waitingSessions: Measurement = {
         side(`${SESSIONS} sessions wait: ${name}`, '% of a core', percents),
       ),
       figures: [
-        figure(`processor of the proxy while ${SESSIONS} sessions wait`, usage.proxy, goal),
-        figure(`processor of the server while ${SESSIONS} sessions wait`, usage.server, goal),
+        figure('sessions that wait at once', [waits.length], {
+          unit: 'sessions',
+          better: 'higher',
+          target: SESSIONS,
+        }),
+        figure('processor of the proxy while they wait', usage.proxy, goal),
+        figure('processor of the server while they wait', usage.server, goal),
       ],
     };
   },
@@ -77,17 +90,23 @@ async function startWaiting(client: pg.Client): Promise<[Promise<unknown>]> {
   return [wait.catch(() => {})];
 }
 
-async function untilAllSleep(observer: pg.Client): Promise<void> {
+async function untilAllSleep(observer: pg.Client, wanted: number): Promise<void> {
   const deadline = Date.now() + PATIENCE_MS;
   for (;;) {
     const { rows } = await observer.query<{ sleeping: number }>(
       `SELECT count(*)::int AS sleeping FROM pg_stat_activity WHERE wait_event = 'PgSleep'`,
     );
     const sleeping = rows[0]?.sleeping ?? 0;
-    if (sleeping >= SESSIONS) return;
-    if (Date.now() > deadline) throw new Error(`only ${sleeping} of ${SESSIONS} workers run`);
+    if (sleeping >= wanted) return;
+    if (Date.now() > deadline) throw new Error(`only ${sleeping} of ${wanted} workers run`);
     await delay(POLL_INTERVAL_MS);
   }
+}
+
+/** The server's message, and what it says behind it. */
+function describe(error: unknown): string {
+  const { message, detail } = error as { message: string; detail?: string };
+  return detail === undefined ? message : `${message} (${detail})`;
 }
 
 async function percentOfCore(pid: number): Promise<number> {
