@@ -17,7 +17,7 @@ export const crowd: Measurement = {
   title: `a launch beside ${CROWD} idle sessions against one beside one`,
   needs: [],
   async run(bench) {
-    const proxy = await bench.startProxyWithExtension();
+    const proxy = await bench.startProxyWithExtension('large');
     const samples = await bench.withClient(proxy.port, async (client) => {
       await timeLaunches(client, LAUNCHES);
       const beside = (sessions: number) => () =>

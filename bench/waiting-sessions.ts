@@ -20,8 +20,8 @@ export const waitingSessions: Measurement = {
   title: `processor time while ${SESSIONS} sessions wait for their workers`,
   needs: [],
   async run(bench) {
-    const server = await bench.server();
-    const proxy = await bench.startProxyWithExtension();
+    const server = await bench.server('large');
+    const proxy = await bench.startProxyWithExtension('large');
     const clients: pg.Client[] = [];
     const waits: Promise<unknown>[] = [];
     let refusal: string | undefined;

@@ -19,17 +19,19 @@ export interface Tools {
   readonly hasWorkersOption: boolean;
 }
 
-/**
- * What is measured is not the disk: nothing of the server need survive a power failure. Half of the
- * connections are for sessions, half for their workers.
- */
+/** What is measured is not the disk: nothing of a server need survive a power failure. */
 const SERVER_SETTINGS = {
   fsync: 'off',
   full_page_writes: 'off',
   autovacuum: 'off',
-  max_connections: '1300',
   max_wal_size: '8GB',
 };
+
+/** Room for many sessions makes a server slower, also when it is not used: not all have it. */
+const MAX_CONNECTIONS = { ordinary: '300', large: '1300' } as const;
+
+/** By the number of sessions that a server has room for. */
+export type ServerSize = keyof typeof MAX_CONNECTIONS;
 
 /** What measurements run on: servers, proxies and programs, all owned by the run's resources. */
 export class Workbench {
@@ -37,7 +39,7 @@ export class Workbench {
   readonly folder: string;
   readonly tools: Tools;
   readonly isQuick: boolean;
-  #server: Promise<EmbeddedServer> | undefined;
+  readonly #servers = new Map<ServerSize, Promise<EmbeddedServer>>();
 
   private constructor(resources: Resources, folder: string, tools: Tools, isQuick: boolean) {
     this.resources = resources;
@@ -74,15 +76,17 @@ export class Workbench {
   }
 
   /** The server of all measurements, started by the first that asks. */
-  server(): Promise<EmbeddedServer> {
-    this.#server ??= this.#startServer();
-    return this.#server;
+  server(size: ServerSize = 'ordinary'): Promise<EmbeddedServer> {
+    const server = this.#servers.get(size) ?? this.#startServer(size);
+    this.#servers.set(size, server);
+    return server;
   }
 
   /** As it says itself; undefined when none was started. */
   async serverVersion(): Promise<string | undefined> {
-    if (this.#server === undefined) return undefined;
-    const { port } = await this.#server;
+    const [server] = this.#servers.values();
+    if (server === undefined) return undefined;
+    const { port } = await server;
     const { rows } = await this.withClient(port, (client) =>
       client.query<{ server_version: string }>('SHOW server_version'),
     );
@@ -98,8 +102,8 @@ export class Workbench {
   }
 
   /** A new proxy with the extension in its database. */
-  async startProxyWithExtension(options: readonly string[] = []): Promise<RunningProxy> {
-    const proxy = await this.startProxy(options);
+  async startProxyWithExtension(size: ServerSize = 'ordinary'): Promise<RunningProxy> {
+    const proxy = await this.startProxy([], (await this.server(size)).port);
     await this.withClient(proxy.port, (client) =>
       client.query('CREATE EXTENSION IF NOT EXISTS pg_background'),
     );
@@ -150,12 +154,12 @@ export class Workbench {
     }
   }
 
-  async #startServer(): Promise<EmbeddedServer> {
+  async #startServer(size: ServerSize): Promise<EmbeddedServer> {
     const starting = new AbortController();
     const release = this.resources.own(() => starting.abort());
     const server = await startEmbeddedServer({
-      dataDirectory: join(this.folder, 'data'),
-      settings: SERVER_SETTINGS,
+      dataDirectory: join(this.folder, `data-${size}`),
+      settings: { ...SERVER_SETTINGS, max_connections: MAX_CONNECTIONS[size] },
       signal: starting.signal,
     });
     this.resources.own(() => server.stop());
