@@ -1,92 +1,127 @@
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
-import pg from 'pg';
-import { startEmbeddedServer } from '../proxy/embedded.ts';
+import { figure, side } from './figure.ts';
+import type { Findings, Measurement } from './measurement.ts';
+import { runPgbench, type PgbenchResult } from './pgbench.ts';
+import { ratios } from './statistics.ts';
+import { takeTurns } from './turns.ts';
+import type { Workbench } from './workbench.ts';
 
-/**
- * Launch and result of SELECT 1 in a session of the proxy, against a fresh connection to the server
- * for the same query. Both by the same driver, in turns, so that a busy machine slows both. The
- * ratio is what counts; the times are those of this machine at this moment.
- */
-const ROUNDS = 15;
-const CALLS_PER_ROUND = 60;
-const CALL = `SELECT * FROM pg_background_result(pg_background_launch('SELECT 1')) AS (n int)`;
+const SCRIPTS = {
+  select: 'SELECT 1;\n',
+  launch: `SELECT * FROM pg_background_result(pg_background_launch('SELECT 1')) AS (n int);\n`,
+  submit: `DO $$ BEGIN PERFORM pg_background_submit_v2('SELECT 1'); END $$;\n`,
+};
 
-const folder = await mkdtemp(join(tmpdir(), 'pgbg-bench-'));
-await chmod(folder, 0o755); // as root, another user runs the server
-const server = await startEmbeddedServer({ dataDirectory: join(folder, 'data') });
-const main = fileURLToPath(new URL('../proxy/main.js', import.meta.url));
-const upstream = `postgres://${server.host}:${server.port}`;
-const proxy = spawn(
-  process.execPath,
-  [main, '--upstream', upstream, '--auth-type', 'trust', '--listen', '127.0.0.1:0'],
-  {
-    env: { ...process.env, XDG_STATE_HOME: folder },
-    stdio: ['ignore', 'pipe', 'inherit'],
+const MANY_CLIENTS = 8;
+
+/** A launch with its result, and a submit, against a fresh connection for the same query. */
+export const launch: Measurement = {
+  name: 'launch',
+  title: 'launch against a fresh connection',
+  needs: ['pgbench'],
+  async run(bench) {
+    for (const [name, script] of Object.entries(SCRIPTS)) {
+      await writeFile(fileOf(bench, name), script);
+    }
+    const { port } = await bench.server();
+    const proxy = await bench.startProxyWithExtension();
+    const one = await measureOne(bench, port, proxy.port);
+    const many = await measureMany(bench, port, proxy.port);
+    await proxy.stop();
+    return { sides: [...one.sides, ...many.sides], figures: [...one.figures, ...many.figures] };
   },
-);
-try {
-  const [line] = (await once(proxy.stdout, 'data')) as [Buffer];
-  const url = /ready: (\S+)/.exec(line.toString())?.[1] ?? '';
-  const session = new pg.Client(url);
-  await session.connect();
-  await session.query('CREATE EXTENSION IF NOT EXISTS pg_background');
+};
 
-  const launches: number[] = [];
-  const connections: number[] = [];
-  await measure(() => session.query(CALL), []); // warms up plans, pool and compiler
-  await measure(() => freshConnection(), []);
-  for (let round = 0; round < ROUNDS; round++) {
-    await measure(() => session.query(CALL), launches);
-    await measure(() => freshConnection(), connections);
-  }
-  await session.end();
-  report(launches, connections);
-} finally {
-  proxy.kill('SIGTERM');
-  await once(proxy, 'close');
-  await server.stop();
-  await rm(folder, { recursive: true, force: true });
-}
-
-async function freshConnection(): Promise<void> {
-  const client = new pg.Client({
-    host: server.host,
-    port: server.port,
-    user: 'postgres',
-    database: 'postgres',
-  });
-  await client.connect();
-  await client.query('SELECT 1');
-  await client.end();
-}
-
-/** Adds the milliseconds that each call of a round took. */
-async function measure(action: () => Promise<unknown>, times: number[]): Promise<void> {
-  for (let call = 0; call < CALLS_PER_ROUND; call++) {
-    const began = process.hrtime.bigint();
-    await action();
-    times.push(Number(process.hrtime.bigint() - began) / 1e6);
-  }
-}
-
-function report(launches: number[], connections: number[]): void {
-  const row = (what: string, times: number[]) =>
-    `${what.padEnd(34)}${[0.5, 0.95, 0.99].map((part) => quantile(times, part).toFixed(2).padStart(9)).join('')}`;
-  console.log(`${'milliseconds'.padEnd(34)}   median      p95      p99`);
-  console.log(row('launch + result of SELECT 1', launches));
-  console.log(row('fresh connection, SELECT 1, close', connections));
-  const ratio = quantile(launches, 0.5) / quantile(connections, 0.5);
-  console.log(
-    `\nratio of the medians: ${ratio.toFixed(2)} (${launches.length} calls each, in ${ROUNDS} turns)`,
+async function measureOne(bench: Workbench, direct: number, proxy: number): Promise<Findings> {
+  const turns = turnsOf(bench, 1, (run) => bench.pgbench(run));
+  const samples = await takeTurns(
+    bench,
+    {
+      connection: turns(direct, 'select', '-C'),
+      launch: turns(proxy, 'launch'),
+      submit: turns(proxy, 'submit'),
+    },
+    {
+      title: '1 client: fresh connection with SELECT 1, launch and result of it, submit of it',
+      rounds: bench.rounds,
+      warmsUp: true,
+      show: ({ latencyMs }) => `${latencyMs.toFixed(3)} ms`,
+    },
   );
+  const latencies = (results: readonly PgbenchResult[]) => results.map((r) => r.latencyMs);
+  const connection = latencies(samples.connection);
+  return {
+    sides: Object.entries(samples).map(([name, results]) =>
+      side(`launch, 1 client: ${name}`, 'ms', latencies(results)),
+    ),
+    figures: [
+      figure(
+        'launch and result, 1 client: latency / fresh connection',
+        ratios(latencies(samples.launch), connection),
+        { better: 'lower', target: 0.2 },
+      ),
+      figure(
+        'submit, 1 client: latency / fresh connection',
+        ratios(latencies(samples.submit), connection),
+        { better: 'lower', target: 0.15 },
+      ),
+    ],
+  };
 }
 
-function quantile(times: number[], part: number): number {
-  const sorted = [...times].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? NaN;
+async function measureMany(bench: Workbench, direct: number, proxy: number): Promise<Findings> {
+  const turns = turnsOf(bench, MANY_CLIENTS, (run) =>
+    runPgbench(bench.resources, bench.folder, run),
+  );
+  const samples = await takeTurns(
+    bench,
+    { connection: turns(direct, 'select', '-C'), launch: turns(proxy, 'launch') },
+    {
+      title: `${MANY_CLIENTS} clients: fresh connections with SELECT 1, launches and their results`,
+      rounds: bench.rounds,
+      warmsUp: true,
+      show: ({ perSecond, complaint }) =>
+        `${perSecond.toFixed(0)} /s${complaint === undefined ? '' : ' FAILED'}`,
+    },
+  );
+  const complaints = samples.launch.flatMap(({ complaint }) => complaint ?? []);
+  for (const complaint of new Set(complaints)) bench.print(`  ${complaint}`);
+  const perSecond = (results: readonly PgbenchResult[]) => results.map((r) => r.perSecond);
+  return {
+    sides: Object.entries(samples).map(([name, results]) =>
+      side(`launch, ${MANY_CLIENTS} clients: ${name}`, '/s', perSecond(results)),
+    ),
+    figures: [
+      figure(
+        `launch and result, ${MANY_CLIENTS} clients: throughput / fresh connections`,
+        ratios(perSecond(samples.launch), perSecond(samples.connection)),
+        { better: 'higher', target: 4 },
+      ),
+      figure(
+        `launch and result, ${MANY_CLIENTS} clients: rounds with a failure`,
+        [complaints.length],
+        { better: 'lower', target: 0, unit: 'rounds' },
+      ),
+    ],
+  };
+}
+
+function turnsOf(
+  bench: Workbench,
+  clients: number,
+  run: (run: Parameters<Workbench['pgbench']>[0]) => Promise<PgbenchResult>,
+) {
+  return (port: number, script: keyof typeof SCRIPTS, ...options: string[]) =>
+    () =>
+      run({
+        port,
+        clients,
+        seconds: bench.seconds,
+        options: ['-f', fileOf(bench, script), ...options],
+      });
+}
+
+function fileOf(bench: Workbench, script: string): string {
+  return join(bench.folder, `${script}.sql`);
 }

@@ -1,0 +1,142 @@
+import { figure, side, type Figure, type Side } from './figure.ts';
+import type { Findings, Measurement } from './measurement.ts';
+import { prepareTables } from './pgbench-tables.ts';
+import { processorTime } from './process-usage.ts';
+import { startRelays, type Relays } from './relays.ts';
+import { ratios } from './statistics.ts';
+import { takeTurns } from './turns.ts';
+import type { Workbench } from './workbench.ts';
+
+const MODES = ['simple', 'prepared'] as const;
+const CLIENTS = [1, 8, 64] as const;
+
+/** One turn of pgbench through one side. */
+interface Sample {
+  readonly perSecond: number;
+  readonly p99Ms: number;
+  /** Processor time for each transaction; NaN for the server itself. */
+  readonly processorUs: number;
+}
+
+/** Small statements through the proxy against PgBouncer in session mode, and the server itself. */
+export const relay: Measurement = {
+  name: 'relay',
+  title: 'small statements (pgbench -S) against PgBouncer in session mode',
+  needs: ['pgbench'],
+  async run(bench) {
+    await prepareTables(bench);
+    const relays = await startRelays(bench);
+    const all: Findings[] = [];
+    for (const mode of MODES) {
+      for (const clients of CLIENTS) all.push(await measure(bench, relays, mode, clients));
+    }
+    await relays.stop();
+    return {
+      sides: all.flatMap(({ sides }) => sides),
+      figures: all.flatMap(({ figures }) => figures),
+    };
+  },
+};
+
+async function measure(
+  bench: Workbench,
+  { sides, reference }: Relays,
+  mode: (typeof MODES)[number],
+  clients: number,
+): Promise<Findings> {
+  const what = `-M ${mode}, ${clients} ${clients === 1 ? 'client' : 'clients'}`;
+  const turns = sides.map(({ name, port, pid }) => {
+    const turn = () => runTurn(bench, { port, pid, mode, clients });
+    return [name, turn] as const;
+  });
+  const samples = await takeTurns<Sample, string>(bench, Object.fromEntries(turns), {
+    title: `pgbench -S ${what}: transactions, 99th percentile, processor time of one`,
+    rounds: bench.rounds,
+    warmsUp: true,
+    show: ({ perSecond, p99Ms, processorUs }) => {
+      const processor = Number.isNaN(processorUs) ? '' : ` ${processorUs.toFixed(0)} µs`;
+      return `${perSecond.toFixed(0)} /s ${p99Ms.toFixed(2)} ms${processor}`;
+    },
+  });
+  return {
+    sides: Object.entries(samples).flatMap(([name, of]) => sidesOf(`${what}: ${name}`, of)),
+    figures: figuresOf(what, samples, reference),
+  };
+}
+
+async function runTurn(
+  bench: Workbench,
+  turn: { port: number; pid: number | undefined; mode: string; clients: number },
+): Promise<Sample> {
+  const { port, pid, mode, clients } = turn;
+  const before = pid === undefined ? NaN : await processorTime(pid);
+  const { perSecond, p99Ms, transactions } = await bench.pgbench({
+    port,
+    clients,
+    seconds: bench.seconds,
+    options: ['-S', '-M', mode],
+    isLogged: true,
+  });
+  const seconds = pid === undefined ? NaN : (await processorTime(pid)) - before;
+  return { perSecond, p99Ms, processorUs: (seconds / transactions) * 1e6 };
+}
+
+function sidesOf(name: string, samples: readonly Sample[]): Side[] {
+  const given = [
+    side(
+      `${name}: throughput`,
+      '/s',
+      samples.map((s) => s.perSecond),
+    ),
+    side(
+      `${name}: 99th percentile`,
+      'ms',
+      samples.map((s) => s.p99Ms),
+    ),
+  ];
+  const processor = samples.map((s) => s.processorUs);
+  return processor.some(Number.isNaN)
+    ? given
+    : [...given, side(`${name}: processor time`, 'µs', processor)];
+}
+
+/** Targets are stated against PgBouncer: against the server itself there are none. */
+function figuresOf(
+  what: string,
+  samples: Readonly<Record<string, readonly Sample[]>>,
+  reference: string,
+): Figure[] {
+  const theirs = samples[reference] ?? [];
+  const ours = samples['proxy'] ?? [];
+  const isPgBouncer = reference === 'PgBouncer';
+  const target = (value: number) => (isPgBouncer ? { target: value } : {});
+  const against = (of: readonly Sample[], field: keyof Sample) =>
+    ratios(
+      of.map((sample) => sample[field]),
+      theirs.map((sample) => sample[field]),
+    );
+  const better = bestOf(samples);
+  const figures = [
+    figure(`${what}: throughput / ${reference}`, against(better, 'perSecond'), {
+      better: 'higher',
+      ...target(0.85),
+    }),
+    figure(`${what}: 99th percentile / ${reference}`, against(better, 'p99Ms'), {
+      better: 'lower',
+      ...target(1.2),
+    }),
+  ];
+  if (!isPgBouncer) return figures;
+  const processor = figure(`${what}: processor time / ${reference}`, against(ours, 'processorUs'), {
+    better: 'lower',
+    ...target(1.4),
+  });
+  return [...figures, processor];
+}
+
+/** Of the proxy with one process and with two: the one that does more. */
+function bestOf(samples: Readonly<Record<string, readonly Sample[]>>): readonly Sample[] {
+  const total = (of: readonly Sample[]) => of.reduce((sum, { perSecond }) => sum + perSecond, 0);
+  const [one = [], two = []] = [samples['proxy'], samples['proxy, 2 processes']];
+  return total(two) > total(one) ? two : one;
+}
