@@ -20,6 +20,13 @@ export interface MessageHandler {
   message(type: number, frame: Buffer): void;
 }
 
+/** SQL that runs right before other SQL, whatever comes of it. */
+export interface Preface {
+  readonly sql: string;
+  /** The server is through with it, and begins with the other. Not called when the connection is lost before. */
+  ended(): void;
+}
+
 /** How long the server may take to take a CancelRequest. */
 const CANCEL_TIMEOUT_MS = 10_000;
 
@@ -158,15 +165,17 @@ export class BackendConnection {
 
   /**
    * Runs SQL by the simple protocol. The promise fails with the first error, after ReadyForQuery.
-   * @param preface SQL that is sent in the same write and runs before, whatever comes of it
+   * @param preface runs before, and is sent in the same write
    */
-  query(sql: string | Buffer, handler?: MessageHandler, preface?: string): Promise<TextRows> {
+  query(sql: string | Buffer, handler?: MessageHandler, preface?: Preface): Promise<TextRows> {
     if (preface === undefined || this.#isClosed) return this.#send(queryMessage(sql), handler);
-    this.#expect(undefined).catch((error: unknown) => {
+    this.#expect(undefined).then(preface.ended, (error: unknown) => {
+      if (this.#isClosed) return;
+      preface.ended();
       // It was meant for the SQL.
       if (error instanceof ServerError && error.fields.code === '57014') void this.cancel();
     });
-    return this.#send(Buffer.concat([queryMessage(preface), queryMessage(sql)]), handler);
+    return this.#send(Buffer.concat([queryMessage(preface.sql), queryMessage(sql)]), handler);
   }
 
   /** Runs texts one after the other, each in a transaction of its own, and sends them in one go. Their rows are dropped. */

@@ -190,8 +190,13 @@ export class SessionCalls implements PoolOwner {
       },
       this.#budget,
     );
-    await worker.start(this, (pid) => this.#registry.isFreePid(pid)).catch(refuseForConnections);
-    this.#onLaunched(worker);
+    await worker
+      .start(
+        this,
+        (pid) => this.#registry.isFreePid(pid),
+        () => this.#onLaunched(worker),
+      )
+      .catch(refuseForConnections);
     // The client may have gone while the worker was started: it goes on, as those before it.
     if (this.#isClosed) await worker.abandon();
     else this.#registry.add(worker);

@@ -69,16 +69,13 @@ function changesOf(baseline: SettingValues, session: SentSettings): readonly Set
   );
 }
 
-/** A statement to be sent right before the SQL; undefined where nothing is to be set. */
-export function settingsWithTheSql(
-  baseline: SettingValues,
-  session: SentSettings,
-): string | undefined {
+/** A statement to be sent right before the SQL; empty where nothing is to be set. */
+export function settingsWithTheSql(baseline: SettingValues, session: SentSettings): string {
   const settings = WITH_THE_SQL.flatMap((name): Setting[] => {
     const value = session[name];
     return typeof value === 'string' && value !== baseline.get(name) ? [[name, value]] : [];
   });
-  return settings.length === 0 ? undefined : setAll(settings);
+  return settings.length === 0 ? '' : setAll(settings);
 }
 
 /** The custom settings that must be set: a worker's connection has none but our defaults. */

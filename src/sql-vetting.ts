@@ -4,7 +4,7 @@ import { BackgroundError, type DatabaseText } from './errors.ts';
 import { vetWorkerSql } from './sql-text.ts';
 
 /** Longer texts are parsed in a thread of their own: parsing takes about a second for each megabyte. */
-const MAX_INLINE_LENGTH = 64 * 1024;
+export const MAX_INLINE_LENGTH = 64 * 1024;
 
 /** What the vetting thread answers. */
 export type Verdict =

@@ -21,7 +21,7 @@ import {
   settingsWithTheSql,
   type Setting,
 } from './session-settings.ts';
-import { vetAnyWorkerSql } from './sql-vetting.ts';
+import { MAX_INLINE_LENGTH, vetAnyWorkerSql } from './sql-vetting.ts';
 import { within } from './within.ts';
 import { WorkerOutput } from './worker-output.ts';
 
@@ -88,6 +88,8 @@ export class Worker {
   readonly launchedAt = new Date();
   /** Settles, never fails, when the worker has reached one of its last three states. */
   readonly ended: Promise<void>;
+  /** Settles, never fails, when it has no connection any more: that is back in the pool, or closed. */
+  readonly released: Promise<void>;
   readonly output: WorkerOutput;
   progress: Progress | undefined;
   error: ReportFields | undefined;
@@ -103,7 +105,7 @@ export class Worker {
   /** Aborts when the SQL is not to be sent any more; what is sent already must be cancelled. */
   readonly #unsent = new AbortController();
   #settleEnded: () => void = () => {};
-  #released: Promise<void> = Promise.resolve();
+  #settleReleased: () => void = () => {};
 
   constructor(login: Login, order: WorkerOrder, budget: SpoolBudget) {
     this.#login = login;
@@ -112,6 +114,7 @@ export class Worker {
     this.sqlPreview = order.sql.slice(0, PREVIEW_BYTES);
     this.output = new WorkerOutput(order.queueBytes, !order.isSubmitted, order.settings, budget);
     this.ended = new Promise((resolve) => (this.#settleEnded = resolve));
+    this.released = new Promise((resolve) => (this.#settleReleased = resolve));
   }
 
   get state(): WorkerState {
@@ -126,11 +129,6 @@ export class Worker {
     return this.endedAt !== undefined;
   }
 
-  /** Settles, never fails, when the connection is back in the pool, or closed. */
-  get released(): Promise<void> {
-    return this.#released;
-  }
-
   get connection(): BackendConnection | undefined {
     return this.#pooled?.connection;
   }
@@ -138,12 +136,47 @@ export class Worker {
   /**
    * Settles when the SQL was sent, without waiting for what comes of it: errors of the SQL are for
    * result. @throws the reason for which no worker could be started
+   * @param onRunning called before the SQL is sent
    */
-  async start(owner: PoolOwner, isFreePid: (pid: number) => boolean): Promise<void> {
-    const { sql, settings, role, timeoutMs } = this.order;
-    let pooled: PooledConnection;
+  async start(
+    owner: PoolOwner,
+    isFreePid: (pid: number) => boolean,
+    onRunning: () => void,
+  ): Promise<void> {
+    try {
+      await this.#start(owner, isFreePid, onRunning);
+    } catch (error) {
+      this.#settleReleased();
+      throw error;
+    }
+  }
+
+  async #start(
+    owner: PoolOwner,
+    isFreePid: (pid: number) => boolean,
+    onRunning: () => void,
+  ): Promise<void> {
     for (;;) {
-      pooled = await this.#login.borrow(owner, isFreePid);
+      const pooled = await this.#prepare(owner, isFreePid);
+      this.#pooled = pooled;
+      this.#pid = pooled.connection.pid;
+      this.#state = 'running';
+      onRunning();
+      // Nothing was run on a connection that died in the pool: the next one serves.
+      const canTryAgain = pooled.wasIdle && this.order.sql.length <= MAX_INLINE_LENGTH;
+      const begun = new Promise<boolean>((resolve) => {
+        void this.#run(pooled, canTryAgain, resolve);
+      });
+      if (!canTryAgain || (await begun)) return;
+      await this.#login.retire(pooled);
+    }
+  }
+
+  /** A connection with the settings and the role of the order. */
+  async #prepare(owner: PoolOwner, isFreePid: (pid: number) => boolean): Promise<PooledConnection> {
+    const { settings, role, timeoutMs } = this.order;
+    for (;;) {
+      const pooled = await this.#login.borrow(owner, isFreePid);
       try {
         if (pooled.roleOid !== this.order.loginOid) throw new RoleRenamed();
         const changes = settingsToReplay(pooled.baseline, settings);
@@ -153,19 +186,13 @@ export class Worker {
         await this.#putOn(pooled, [...changes, ...limits, ...custom], role);
         // DISCARD ALL takes them back to nothing, which is not the same as never set.
         this.#hasCustomSettings = custom.some(([name]) => !sessionDefaults.has(name));
-        break;
+        return pooled;
       } catch (error) {
         const wasLost = pooled.connection.isClosed;
         await this.#login.retire(pooled);
-        // A connection that died in the pool: nothing was run on it, so the next one serves.
-        if (wasLost && pooled.wasIdle) continue;
-        throw error;
+        if (!wasLost || !pooled.wasIdle) throw error;
       }
     }
-    this.#pooled = pooled;
-    this.#pid = pooled.connection.pid;
-    this.#state = 'running';
-    this.#released = this.#run(pooled, sql);
   }
 
   /** Settings and role. Mostly there is nothing to do: the session's last job has had the same. */
@@ -244,7 +271,7 @@ export class Worker {
     this.#unsent.abort(new BackgroundError('57014', CANCELED));
     await connection?.cancel();
     if (!(await this.endsWithin(1_000))) await connection?.close();
-    await this.#released;
+    await this.released;
   }
 
   /**
@@ -271,9 +298,23 @@ export class Worker {
     return this.hasEnded;
   }
 
-  async #run(pooled: PooledConnection, sql: DatabaseText): Promise<void> {
+  /**
+   * Vets and runs the SQL. Never fails.
+   * @param onBegun told whether the server has begun with the SQL, or will not; false, where the caller can
+   * try again, when the connection turns out to be dead: then it is still the caller's
+   */
+  async #run(
+    pooled: PooledConnection,
+    canTryAgain: boolean,
+    onBegun: (hasBegun: boolean) => void,
+  ): Promise<void> {
     const { connection } = pooled;
-    const { timeoutMs } = this.order;
+    const { sql, timeoutMs } = this.order;
+    let hasBegun = false;
+    const ended = () => {
+      hasBegun = true;
+      onBegun(true);
+    };
     let timer: NodeJS.Timeout | undefined;
     const timeOut = () => {
       this.#wasTimedOut = true;
@@ -306,14 +347,18 @@ export class Worker {
       await connection.query(
         sql,
         { message: (type, frame) => this.#collect(connection, type, frame) },
-        settingsWithTheSql(pooled.baseline, this.order.settings),
+        { sql: settingsWithTheSql(pooled.baseline, this.order.settings), ended },
       );
     } catch (error) {
       failure = error;
     } finally {
       clearTimeout(timer);
     }
+    const wasDead = canTryAgain && !hasBegun && connection.isClosed && !this.#wasCanceled;
+    onBegun(!wasDead);
+    if (wasDead) return;
     await this.#finish(pooled, failure);
+    this.#settleReleased();
   }
 
   #collect(connection: BackendConnection, type: number, frame: Buffer): void {
