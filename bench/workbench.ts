@@ -176,16 +176,19 @@ export class Workbench {
     }
   }
 
-  async #startServer(size: ServerSize): Promise<EmbeddedServer> {
+  #startServer(size: ServerSize): Promise<EmbeddedServer> {
     const starting = new AbortController();
-    const release = this.#run.own(() => starting.abort());
-    const server = await startEmbeddedServer({
+    const start = startEmbeddedServer({
       dataDirectory: join(this.folder, `data-${size}`),
       settings: { ...SERVER_SETTINGS, max_connections: MAX_CONNECTIONS[size] },
       signal: starting.signal,
     });
-    this.#run.own(() => server.stop());
-    await release();
-    return server;
+    this.#run.own(async () => {
+      starting.abort();
+      // It writes into our folder until it has given up.
+      const server = await start.catch(() => undefined);
+      await server?.stop();
+    });
+    return start;
   }
 }
