@@ -19,7 +19,6 @@ export const bulk: Measurement = {
     const relays = await startRelays(bench);
     const all = [await measure(bench, relays, 'SELECT', select)];
     if (bench.tools.psql !== undefined) all.push(await measure(bench, relays, 'COPY', copy));
-    await relays.stop();
     return {
       sides: all.flatMap(({ sides }) => sides),
       figures: all.flatMap(({ figures }) => figures),

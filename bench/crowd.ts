@@ -34,7 +34,6 @@ export const crowd: Measurement = {
         },
       );
     });
-    await proxy.stop();
     const [alone = [], crowded = []] = Object.values(samples);
     return {
       sides: [

@@ -25,7 +25,6 @@ export const launchDrift: Measurement = {
       firsts.push(first);
       lasts.push(last);
     }
-    await proxy.stop();
     return {
       sides: [
         side(`a launch, the first ${PART} of a session`, 'ms', firsts),

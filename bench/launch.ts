@@ -28,7 +28,6 @@ export const launch: Measurement = {
     const proxy = await bench.startProxyWithExtension();
     const one = await measureOne(bench, port, proxy.port);
     const many = await measureMany(bench, port, proxy.port);
-    await proxy.stop();
     return { sides: [...one.sides, ...many.sides], figures: [...one.figures, ...many.figures] };
   },
 };

@@ -81,7 +81,7 @@ async function runAll(bench: Workbench, { only }: BenchOptions): Promise<Done[]>
       continue;
     }
     try {
-      done.push({ measurement, findings: await measurement.run(bench) });
+      done.push({ measurement, findings: await bench.closingBehind(() => measurement.run(bench)) });
     } catch (error) {
       if (resources.isClosing) throw error;
       console.error(`${measurement.name} failed:`, error);

@@ -13,7 +13,6 @@ const POLL_INTERVAL_MS = 20;
 export interface RunningPgBouncer {
   readonly pid: number;
   readonly port: number;
-  stop(): Promise<void>;
 }
 
 /** An installed PgBouncer. Debian has it where the path of ordinary users does not lead. */
@@ -40,7 +39,7 @@ export async function startPgBouncer(
   await writeFile(join(home, 'users.txt'), '"postgres" ""\n');
   await writeFile(join(home, 'pgbouncer.ini'), settings(home, port, upstreamPort));
   if (account) await chown(home, account.uid, account.gid);
-  const { child, stop } = startProgram(
+  const { child } = startProgram(
     resources,
     program,
     ['-q', join(home, 'pgbouncer.ini')],
@@ -54,7 +53,7 @@ export async function startPgBouncer(
     }
     await delay(POLL_INTERVAL_MS);
   }
-  return { pid: child.pid ?? 0, port, stop };
+  return { pid: child.pid ?? 0, port };
 }
 
 function settings(home: string, port: number, upstreamPort: number): string {

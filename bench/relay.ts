@@ -30,7 +30,6 @@ export const relay: Measurement = {
     for (const mode of MODES) {
       for (const clients of CLIENTS) all.push(await measure(bench, relays, mode, clients));
     }
-    await relays.stop();
     return {
       sides: all.flatMap(({ sides }) => sides),
       figures: all.flatMap(({ figures }) => figures),

@@ -13,7 +13,6 @@ export interface Relays {
   readonly sides: readonly RelaySide[];
   /** The name of the side that the proxy is measured against. */
   readonly reference: string;
-  stop(): Promise<void>;
 }
 
 /** Starts all ways to the server; the proxy with two processes only where it has that option. */
@@ -30,8 +29,5 @@ export async function startRelays(bench: Workbench): Promise<Relays> {
   return {
     sides,
     reference: pooler ? 'PgBouncer' : 'direct',
-    stop: async () => {
-      await Promise.all([pooler?.stop(), one.stop(), two?.stop()]);
-    },
   };
 }

@@ -37,8 +37,6 @@ export const resultInserts: Measurement = {
       },
     );
     await session.query('DROP TABLE inserted');
-    await session.end();
-    await proxy.stop();
     return {
       sides: Object.entries(samples).map(([name, of]) =>
         side(`INSERT of a million rows: ${name}`, 's', of),

@@ -31,8 +31,6 @@ export const results: Measurement = {
         show: ({ seconds, firstRowMs }) => `${seconds.toFixed(2)} s, ${firstRowMs.toFixed(1)} ms`,
       },
     );
-    await session.end();
-    await proxy.stop();
     const seconds = (of: readonly Reading[]) => of.map((reading) => reading.seconds);
     const firstRow = (of: readonly Reading[]) => of.map((reading) => reading.firstRowMs);
     return {

@@ -30,7 +30,6 @@ export const sessionsInARow: Measurement = {
     await repeatAtOnce(SESSIONS / 2, AT_ONCE, session);
     const files = await settledFiles(proxy, filesAtFirst);
     const after = await residentMemory(proxy.pid);
-    await proxy.stop();
     bench.print(
       `\nmemory after ${SESSIONS / 2} sessions ${(halfway / MIB).toFixed(1)} MiB, after ${SESSIONS} ` +
         `${(after / MIB).toFixed(1)} MiB; open files ${filesAtFirst} at first, ${files} at last`,

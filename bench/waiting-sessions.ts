@@ -61,7 +61,6 @@ export const waitingSessions: Measurement = {
         await Promise.all(clients.map((client) => client.end()));
       }
     });
-    await proxy.stop();
     const goal = { better: 'lower', target: 5, unit: '% of a core' } as const;
     return {
       sides: Object.entries(usage).map(([name, percents]) =>
@@ -94,7 +93,8 @@ async function untilAllSleep(observer: pg.Client, wanted: number): Promise<void>
   const deadline = Date.now() + PATIENCE_MS;
   for (;;) {
     const { rows } = await observer.query<{ sleeping: number }>(
-      `SELECT count(*)::int AS sleeping FROM pg_stat_activity WHERE wait_event = 'PgSleep'`,
+      `SELECT count(*)::int AS sleeping FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE $1`,
+      [`%${SLEEP}%`],
     );
     const sleeping = rows[0]?.sleeping ?? 0;
     if (sleeping >= wanted) return;

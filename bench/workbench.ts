@@ -8,7 +8,7 @@ import { findPgBouncer, startPgBouncer, type RunningPgBouncer } from './pgbounce
 import { versionOf } from './program.ts';
 import { hasOption, startProxy, type RunningProxy } from './proxy.ts';
 import { RawReader } from './raw-reader.ts';
-import type { Resources } from './resources.ts';
+import { Resources } from './resources.ts';
 
 /** What is installed here, with its version; undefined when it is not. */
 export interface Tools {
@@ -35,14 +35,18 @@ export type ServerSize = keyof typeof MAX_CONNECTIONS;
 
 /** What measurements run on: servers, proxies and programs, all owned by the run's resources. */
 export class Workbench {
-  readonly resources: Resources;
   readonly folder: string;
   readonly tools: Tools;
   readonly isQuick: boolean;
+  /** Owns the servers and the folder. */
+  readonly #run: Resources;
+  /** Owns what a measurement has started. */
+  #resources: Resources;
   readonly #servers = new Map<ServerSize, Promise<EmbeddedServer>>();
 
   private constructor(resources: Resources, folder: string, tools: Tools, isQuick: boolean) {
-    this.resources = resources;
+    this.#run = resources;
+    this.#resources = resources;
     this.folder = folder;
     this.tools = tools;
     this.isQuick = isQuick;
@@ -61,6 +65,24 @@ export class Workbench {
     return new Workbench(resources, folder, tools, isQuick);
   }
 
+  /** The owner of what is started now. */
+  get resources(): Resources {
+    return this.#resources;
+  }
+
+  /** Closes behind a measurement all that it has started, but for the servers. */
+  async closingBehind<T>(measure: () => Promise<T>): Promise<T> {
+    const resources = new Resources();
+    const release = this.#run.own(() => resources.close());
+    this.#resources = resources;
+    try {
+      return await measure();
+    } finally {
+      this.#resources = this.#run;
+      await release();
+    }
+  }
+
   /** How often each side has its turn. */
   get rounds(): number {
     return this.isQuick ? 3 : 7;
@@ -72,7 +94,7 @@ export class Workbench {
   }
 
   print(line: string): void {
-    if (!this.resources.isClosing) console.log(line);
+    if (!this.#run.isClosing) console.log(line);
   }
 
   /** The server of all measurements, started by the first that asks. */
@@ -154,16 +176,19 @@ export class Workbench {
     }
   }
 
-  async #startServer(size: ServerSize): Promise<EmbeddedServer> {
+  #startServer(size: ServerSize): Promise<EmbeddedServer> {
     const starting = new AbortController();
-    const release = this.resources.own(() => starting.abort());
-    const server = await startEmbeddedServer({
+    const start = startEmbeddedServer({
       dataDirectory: join(this.folder, `data-${size}`),
       settings: { ...SERVER_SETTINGS, max_connections: MAX_CONNECTIONS[size] },
       signal: starting.signal,
     });
-    this.resources.own(() => server.stop());
-    await release();
-    return server;
+    this.#run.own(async () => {
+      starting.abort();
+      // It writes into our folder until it has given up.
+      const server = await start.catch(() => undefined);
+      await server?.stop();
+    });
+    return start;
   }
 }
