@@ -5,12 +5,13 @@ import type { Credential } from './credential.ts';
 import { toDatabaseText, type DatabaseText } from './errors.ts';
 import type { CallbackHook, SessionMarks } from './callback-hook.ts';
 import { Login } from './login.ts';
+import type { SessionWait } from './peers.ts';
 import { RaisedReports } from './report-cleaner.ts';
-import { SpoolBudget } from './row-spool.ts';
 import { customSettingsOf, MisplacedDefaults, namesGivenIn } from './session-defaults.ts';
 import type { SessionEvents } from './session-events.ts';
 import { SessionLogins, type HeldLogin } from './session-logins.ts';
 import type { EngineSettings } from './settings.ts';
+import { SpoolBudget } from './spool-budget.ts';
 import { WaitGraph } from './wait-graph.ts';
 import type { Worker } from './worker.ts';
 
@@ -50,14 +51,16 @@ interface LoginUse {
 export class BackgroundEngine {
   readonly #settings: EngineSettings;
   readonly #budget: SpoolBudget;
-  readonly #waits = new WaitGraph();
+  readonly #waits: WaitGraph;
   readonly #logins = new Map<string, LoginUse>();
   readonly #running = new Set<Worker>();
   readonly #misplaced = new MisplacedDefaults();
 
   constructor(settings: EngineSettings) {
     this.#settings = settings;
-    this.#budget = new SpoolBudget(settings.maxResultBytes, settings.maxTotalResultBytes);
+    const { maxResultBytes, maxTotalResultBytes, peers } = settings;
+    this.#budget = new SpoolBudget(maxResultBytes, maxTotalResultBytes, peers.resultBytes);
+    this.#waits = new WaitGraph(() => peers.waits());
   }
 
   /**
@@ -99,7 +102,8 @@ export class BackgroundEngine {
   }
 
   /** A session may have changed what roles and databases set, see ALTER ROLE, or what is installed. */
-  doubt(): void {
+  doubt({ tellPeers = true } = {}): void {
+    if (tellPeers) this.#settings.peers.doubt();
     this.#misplaced.doubt();
     for (const { login } of this.#logins.values()) login.doubt();
   }
@@ -107,9 +111,16 @@ export class BackgroundEngine {
   /**
    * Somebody wants a database for himself (DROP DATABASE, or CREATE DATABASE from it as a template; the
    * server gives others five seconds to leave): closes all connections that nobody uses right now.
+   * In those seconds the peers do so too, so nobody waits for them.
    */
-  makeWay(): void {
+  makeWay({ tellPeers = true } = {}): void {
+    if (tellPeers) this.#settings.peers.makeWay();
     for (const { login } of this.#logins.values()) login.makeWay();
+  }
+
+  /** Which of its sessions wait for workers. */
+  get waits(): readonly SessionWait[] {
+    return this.#waits.waits;
   }
 
   /** How many workers run their SQL right now. */

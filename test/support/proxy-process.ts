@@ -17,7 +17,8 @@ export class ProxyProcess {
     // Nothing of the developer's own settings: they would change what is tested.
     const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('PGBG_'));
     this.child = spawn(process.execPath, [main, ...options], {
-      env: { ...Object.fromEntries(inherited), ...environment },
+      // One process, unless a test is about several.
+      env: { ...Object.fromEntries(inherited), PGBG_WORKERS: '1', ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.child.stdout?.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));
