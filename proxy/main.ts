@@ -81,9 +81,8 @@ async function run(config: ProxyConfig): Promise<void> {
   } catch (error) {
     if (!asked.aborted) throw error;
   } finally {
-    const closed = listeners.close();
+    listeners.close();
     await serving?.close(urgent);
-    await closed;
     await embedded?.stop();
   }
 }

@@ -52,10 +52,9 @@ export class ProxyServer {
 
   /** Accepts nobody any more and ends all sessions. */
   async stopListening(): Promise<void> {
-    const closed = this.#listeners.close();
+    this.#listeners.close();
     this.#shutdown.abort();
     await Promise.all(this.#sessions);
-    await closed;
   }
 
   /** Ends everything: the sessions, then the engine when its workers are done, or the matter is urgent. */

@@ -41,8 +41,8 @@ export type PrimaryCalls = {
 
 /** What the primary asks of a serving process, or tells it. */
 export type ServingCalls = {
-  /** A client has come; the connection goes along. Its argument: whether by the Unix socket. */
-  readonly client: Call<boolean, void>;
+  /** A client has come; the connection goes along. Its argument: whether by the Unix socket. Answered when taken. */
+  readonly client: Call<boolean, true>;
   readonly makeWay: Call<null, void>;
   readonly doubt: Call<null, void>;
   readonly waits: Call<null, readonly SessionWait[]>;

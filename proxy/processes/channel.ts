@@ -21,12 +21,7 @@ export type Handlers<Own extends Calls> = {
 /** A process at the other end of a pipe: a child, or, for a child, its own `process`. */
 export interface Endpoint {
   readonly connected?: boolean;
-  send?(
-    message: object,
-    socket: Socket | undefined,
-    options: object,
-    sent: (error: Error | null) => void,
-  ): boolean;
+  send?(message: object, socket: Socket | undefined, options: object, sent: () => void): boolean;
   on(event: 'message', listener: (message: unknown, socket: unknown) => void): unknown;
   on(event: 'disconnect', listener: () => void): unknown;
 }
@@ -43,6 +38,7 @@ export class Channel<Others extends Calls, Own extends Calls> {
   readonly #logger: Logger;
   readonly #asked = new Map<number, (answer: unknown) => void>();
   #count = 0;
+  #isClosed = false;
 
   constructor(endpoint: Endpoint, handlers: Handlers<Own>, logger: Logger) {
     this.#endpoint = endpoint;
@@ -51,19 +47,28 @@ export class Channel<Others extends Calls, Own extends Calls> {
     endpoint.on('message', (message, socket) => {
       void this.#receive(message as Message, socket as Socket | undefined);
     });
-    endpoint.on('disconnect', () => {
-      for (const settle of this.#asked.values()) settle(undefined);
-    });
+    endpoint.on('disconnect', () => this.close());
+  }
+
+  /**
+   * The other process is gone: nothing will be answered. To be called when it has ended, too, for Node
+   * does not say 'disconnect' while a connection is on its way.
+   */
+  close(): void {
+    this.#isClosed = true;
+    for (const settle of this.#asked.values()) settle(undefined);
   }
 
   /**
    * Asks. @param timeoutMs undefined: as long as the other process lives
+   * @param socket goes along, and stays open here: the caller closes it
    * @returns undefined when it did not answer: it is gone, or has failed, or the time is over
    */
   async ask<Name extends keyof Others & string>(
     name: Name,
     argument: Others[Name]['argument'],
     timeoutMs?: number,
+    socket?: Socket,
   ): Promise<Others[Name]['answer'] | undefined> {
     const ask = ++this.#count;
     let timer: NodeJS.Timeout | undefined;
@@ -71,7 +76,7 @@ export class Channel<Others extends Calls, Own extends Calls> {
       return await new Promise((resolve) => {
         this.#asked.set(ask, resolve);
         if (timeoutMs !== undefined) timer = setTimeout(() => resolve(undefined), timeoutMs);
-        this.#send({ ask, name, argument }, undefined, () => resolve(undefined));
+        this.#send({ ask, name, argument }, () => resolve(undefined), socket);
       });
     } finally {
       clearTimeout(timer);
@@ -79,13 +84,9 @@ export class Channel<Others extends Calls, Own extends Calls> {
     }
   }
 
-  /** Says something; a connection that goes along is no longer the caller's, and closed when it cannot be sent. */
-  tell<Name extends keyof Others & string>(
-    name: Name,
-    argument: Others[Name]['argument'],
-    socket?: Socket,
-  ): void {
-    this.#send({ tell: name, argument }, socket, () => socket?.destroy());
+  tell<Name extends keyof Others & string>(name: Name, argument: Others[Name]['argument']): void {
+    // The other process may be gone: whoever has started it hears that from the system.
+    this.#send({ tell: name, argument }, () => {});
   }
 
   async #receive(message: Message, socket: Socket | undefined): Promise<void> {
@@ -97,14 +98,12 @@ export class Channel<Others extends Calls, Own extends Calls> {
     } catch (error) {
       this.#logger.error({ err: error, name }, 'a message of another process could not be handled');
     }
-    if ('ask' in message) this.#send({ answer: message.ask, value }, undefined, () => {});
+    if ('ask' in message) this.#send({ answer: message.ask, value }, () => {});
   }
 
-  #send(message: Message, socket: Socket | undefined, failed: () => void): void {
-    // The other process may be gone: whoever has started it hears that from the system.
-    if (this.#endpoint.connected !== true) return failed();
-    this.#endpoint.send?.(message, socket, {}, (error) => {
-      if (error !== null) failed();
-    });
+  #send(message: Message, failed: () => void, socket?: Socket): void {
+    if (this.#isClosed || this.#endpoint.connected !== true) return failed();
+    // Where it fails all the same, the other process is ending.
+    this.#endpoint.send?.(message, socket, { keepOpen: true }, () => {});
   }
 }

@@ -33,6 +33,7 @@ async function serve(config: ProxyConfig): Promise<void> {
       client: (isUnixSocket, socket) => {
         // It may have gone on the way.
         if (socket !== undefined) service?.proxy.accept(asAccepted(socket), isUnixSocket);
+        return true;
       },
       makeWay: () => service?.engine.makeWay({ tellPeers: false }),
       doubt: () => service?.engine.doubt({ tellPeers: false }),

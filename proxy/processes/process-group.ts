@@ -68,14 +68,18 @@ export class ProcessGroup implements Serving {
   }
 
   accept(socket: Socket, isUnixSocket: boolean): void {
-    // It may fail while it waits, or on its way; whoever serves it sees that by himself.
-    socket.on('error', () => socket.destroy());
     const ready = [...this.#processes].filter(({ isReady }) => isReady);
     const process = ready[this.#next++ % ready.length];
-    if (process !== undefined) process.serve(socket, isUnixSocket);
+    if (process !== undefined) void this.#handOver(process, socket, isUnixSocket);
     else if (this.#waiting.length < this.#maxWaiting && !this.#closing.signal.aborted)
       this.#waiting.push({ socket, isUnixSocket });
     else socket.destroy();
+  }
+
+  async #handOver(process: ServingProcess, socket: Socket, isUnixSocket: boolean): Promise<void> {
+    const isTaken = await process.serve(socket, isUnixSocket);
+    if (!isTaken && !process.isReady && !socket.destroyed) this.accept(socket, isUnixSocket);
+    else socket.destroy(); // the process has its own hold of the connection
   }
 
   async runningWorkers(): Promise<number> {
@@ -104,14 +108,16 @@ export class ProcessGroup implements Serving {
   /** Replaces a process when it dies, and its successors. */
   async #keep(first: ServingProcess): Promise<void> {
     for (let process = first; ; process = this.#spawn()) {
-      if (await process.started) this.#begin();
-      else await this.#noteFailure(process);
+      const hasStarted = await process.started;
+      if (hasStarted) this.#begin();
       const end = await process.ended;
       if (this.#closing.signal.aborted) return;
-      this.#logger.error(
-        { process: process.pid, end },
-        'a serving process has died, its clients are lost: another takes its place',
-      );
+      if (hasStarted) {
+        this.#logger.error(
+          { process: process.pid, end },
+          'a serving process has died, its clients are lost: another takes its place',
+        );
+      } else if (!(await this.#mayTryAgain(process))) return;
     }
   }
 
@@ -122,13 +128,16 @@ export class ProcessGroup implements Serving {
       this.accept(socket, isUnixSocket);
   }
 
-  async #noteFailure(process: ServingProcess): Promise<void> {
+  /** After a process that has not started. @returns false when the group ends */
+  async #mayTryAgain(process: ServingProcess): Promise<boolean> {
     const fault = await faultOf(process);
+    this.#logger.error({ process: process.pid }, `a serving process does not start: ${fault}`);
     if (++this.#failures >= MAX_FAILURES) {
       this.#lose(new ConfigError(`serving processes do not start any more: ${fault}`));
-      this.#closing.abort();
+      return false;
     }
     await delay(RETRY_MS, undefined, { signal: this.#closing.signal }).catch(() => {});
+    return !this.#closing.signal.aborted;
   }
 
   #spawn(): ServingProcess {

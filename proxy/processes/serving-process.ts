@@ -1,5 +1,4 @@
 import { fork, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from '../../src/index.ts';
@@ -8,6 +7,9 @@ import { Channel, type Handlers } from './channel.ts';
 
 /** How long a process may take to load its files and be ready. */
 const START_TIMEOUT_MS = 60_000;
+
+/** How long a process may be too busy to take a client. */
+const HANDOVER_TIMEOUT_MS = 60_000;
 
 const program = fileURLToPath(new URL('./main.js', import.meta.url));
 
@@ -42,10 +44,6 @@ export class ServingProcess {
     this.started = new Promise((resolve) => (this.#settleStarted = resolve));
     const timer = setTimeout(() => this.kill(), START_TIMEOUT_MS);
     void this.started.then(() => clearTimeout(timer));
-    void this.ended.then(() => {
-      this.isReady = false;
-      this.#settleStarted(false);
-    });
     this.channel = new Channel<ServingCalls, PrimaryCalls>(
       this.#child,
       {
@@ -54,22 +52,29 @@ export class ServingProcess {
           this.isReady = true;
           this.#settleStarted(true);
         },
-        failed: (fault) => {
-          this.fault = fault;
-          this.#settleStarted(false);
-        },
+        // It ends then.
+        failed: (fault) => void (this.fault = fault),
       },
       logger,
     );
+    void this.ended.then(() => {
+      this.isReady = false;
+      this.#settleStarted(false);
+      this.channel.close();
+    });
   }
 
   get pid(): number | undefined {
     return this.#child.pid;
   }
 
-  /** Hands a client over. */
-  serve(socket: Socket, isUnixSocket: boolean): void {
-    this.channel.tell('client', isUnixSocket, socket);
+  /**
+   * Hands a client over, whose connection stays open here as well. @returns whether it was taken; if
+   * not, and this process is no longer ready, it has not been read from, and another may serve it
+   */
+  async serve(socket: Socket, isUnixSocket: boolean): Promise<boolean> {
+    const taken = await this.channel.ask('client', isUnixSocket, HANDOVER_TIMEOUT_MS, socket);
+    return taken === true;
   }
 
   /** Ends it in order, or at once when it has not begun; settles when it is gone, by force after the time. */
@@ -79,7 +84,6 @@ export class ServingProcess {
     const timer = setTimeout(() => this.kill(), timeoutMs);
     await this.ended;
     clearTimeout(timer);
-    if (this.#child.connected) await once(this.#child, 'disconnect');
   }
 
   /** It shall not wait for its workers any more. */
