@@ -55,17 +55,17 @@ describe('SpoolBudget with a lease', () => {
   });
 
   it('makes a spool ask for a pause until its rows are counted', async () => {
-    const budgetOf = budgetsOf(2 * MIB);
-    const spool = new RowSpool(10 * MIB, budgetOf('a'));
-    await spool.add(dataRow('x'.repeat(MIB)));
-    const other = new RowSpool(10 * MIB, budgetOf('b'));
-    const pause = other.add(dataRow('x'.repeat(MIB)));
+    const budgetOf = budgetsOf(10 * MIB);
+    const spool = new RowSpool(20 * MIB, budgetOf('a'));
+    await spool.add(dataRow('x'.repeat(6 * MIB)));
+    const other = new RowSpool(20 * MIB, budgetOf('b'));
+    const pause = other.add(dataRow('x'.repeat(6 * MIB)));
     expect(await rejectionOf(pause ?? Promise.resolve())).to.have.property('code', '53400');
     await spool.close();
     await other.close();
     // Both have given back what they held, the refused one too.
-    const last = new RowSpool(10 * MIB, budgetOf('b'));
-    await last.add(dataRow('x'.repeat(MIB)));
+    const last = new RowSpool(20 * MIB, budgetOf('b'));
+    await last.add(dataRow('x'.repeat(6 * MIB)));
     await last.close();
   });
 });

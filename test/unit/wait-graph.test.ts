@@ -1,5 +1,4 @@
 import { expect } from 'chai';
-import type { SessionWait } from '../../src/index.ts';
 import { WaitGraph } from '../../src/wait-graph.ts';
 
 /** Session 1 waits for worker 10, that for session 2, that for worker 20, and that for session 1. */
@@ -41,22 +40,21 @@ describe('WaitGraph', () => {
   });
 
   it('chooses one of two that have begun in the same microsecond', async () => {
-    const order = 7;
-    const waits: SessionWait[] = [
-      { sessionPid: 1, workerPid: 10, order },
-      { sessionPid: 2, workerPid: 20, order },
-    ];
     const chosen: boolean[] = [];
-    for (const own of waits) {
-      const graph = new WaitGraph(() =>
-        // Begun here at the same time as elsewhere.
-        Promise.resolve(
-          waits
-            .filter((wait) => wait !== own)
-            .map((wait) => ({ ...wait, order: graph.waits[0]?.order ?? 0 })),
-        ),
-      );
+    for (const [own, other] of [
+      [
+        { sessionPid: 1, workerPid: 10 },
+        { sessionPid: 2, workerPid: 20 },
+      ],
+      [
+        { sessionPid: 2, workerPid: 20 },
+        { sessionPid: 1, workerPid: 10 },
+      ],
+    ] as const) {
+      let order = 0;
+      const graph = new WaitGraph(() => Promise.resolve([{ ...other, order }]));
       graph.begin(own.sessionPid, own.workerPid);
+      order = graph.waits[0]?.order ?? 0;
       chosen.push(await graph.mustGiveWay(own.sessionPid, findBlockers));
     }
     expect(chosen).to.deep.equal([false, true]);
