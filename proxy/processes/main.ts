@@ -1,12 +1,12 @@
 // One serving process; see process-group.ts. Its parent is the primary, and its options are the primary's.
 import type { Socket } from 'node:net';
-import type { Peers } from '../../src/index.ts';
 import { commandLine, ConfigError, type ProxyConfig } from '../config.ts';
 import { openLog } from '../log.ts';
 import { Service } from '../service.ts';
 import { aborted } from '../stop-signals.ts';
 import { ANSWER_TIMEOUT_MS, type PrimaryCalls, type ServingCalls } from './calls.ts';
 import { Channel } from './channel.ts';
+import { peersThrough } from './peers-through.ts';
 import { SharedAdmission } from './shared-admission.ts';
 
 /** How long closing may take when the primary is gone, and nobody is there to end us by force. */
@@ -80,19 +80,6 @@ async function serve(config: ProxyConfig): Promise<void> {
     await service?.close(urgent.signal);
     if (process.connected) process.disconnect();
   }
-}
-
-function peersThrough(primary: Channel<PrimaryCalls, ServingCalls>): Peers {
-  return {
-    makeWay: () => primary.tell('makeWay', null),
-    doubt: () => primary.tell('doubt', null),
-    waits: async () => (await primary.ask('waits', null, 2 * ANSWER_TIMEOUT_MS)) ?? [],
-    resultBytes: {
-      // Rows wait meanwhile, so the primary has time; it is gone only when we end too.
-      take: async (needed, wanted) => (await primary.ask('takeBytes', { needed, wanted })) ?? 0,
-      giveBack: (bytes) => primary.tell('giveBackBytes', bytes),
-    },
-  };
 }
 
 /** A connection that came from another process, as if it had been accepted here: see Listeners. */
