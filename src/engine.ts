@@ -70,7 +70,7 @@ export class BackgroundEngine {
   openSession(client: ReadonlyMap<string, string>, events: SessionEvents): OpenedSession {
     const role = client.get('user') ?? '';
     const database = client.get('database') || role;
-    const key = `${role}\0${database}`;
+    const key = keyOf(role, database);
     const { login, release } = this.#hold(key, role, database);
     const [token, seal] = [randomUUID(), randomUUID()];
     const session = this.#newSession(login, { token, seal }, events);
@@ -92,7 +92,10 @@ export class BackgroundEngine {
         clear: () => this.#misplaced.clear(key, database),
         note: (names) => this.#misplaced.note(key, names),
       },
-      accepted: (credential) => login.useCredential(credential),
+      accepted: (credential) => {
+        login.useCredential(credential);
+        if (credential !== undefined) this.#settings.peers.accepted(role, database, credential);
+      },
       close: () =>
         (closing ??= (async () => {
           await session.close();
@@ -116,6 +119,11 @@ export class BackgroundEngine {
   makeWay({ tellPeers = true } = {}): void {
     if (tellPeers) this.#settings.peers.makeWay();
     for (const { login } of this.#logins.values()) login.makeWay();
+  }
+
+  /** A peer has learnt a credential of this role and database; without sessions of theirs it is not kept. */
+  useCredential(role: string, database: string, credential: Credential): void {
+    this.#logins.get(keyOf(role, database))?.login.useCredential(credential);
   }
 
   /** Which of its sessions wait for workers. */
@@ -236,4 +244,8 @@ export class BackgroundEngine {
       reset: () => session.forgetWorkers(),
     };
   }
+}
+
+function keyOf(role: string, database: string): string {
+  return `${role}\0${database}`;
 }

@@ -1,3 +1,5 @@
+import type { Credential } from './credential.ts';
+
 /** A session whose backend is inside a call that waits for a worker. */
 export interface SessionWait {
   readonly sessionPid: number;
@@ -19,6 +21,8 @@ export interface Peers {
   makeWay(): void;
   /** See BackgroundEngine.doubt(). */
   doubt(): void;
+  /** The server has accepted a credential; those whose sessions are of this role and database use it too. */
+  accepted(role: string, database: string, credential: Credential): void;
   /** The waits of their sessions, within a bounded time: who does not answer is left out. */
   waits(): Promise<readonly SessionWait[]>;
   /** Where results get their part of maxTotalResultBytes; undefined: all of it is here. */
@@ -29,6 +33,7 @@ export interface Peers {
 export const noPeers: Peers = {
   makeWay: () => {},
   doubt: () => {},
+  accepted: () => {},
   waits: () => Promise.resolve([]),
   resultBytes: undefined,
 };

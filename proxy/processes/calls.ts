@@ -1,6 +1,7 @@
 import type { SessionWait } from '../../src/index.ts';
 import type { ConnectionString } from '../connection-string.ts';
 import type { Call } from './channel.ts';
+import type { CredentialMessage } from './credential-message.ts';
 
 /** What a serving process must be told; all else stands in its options, which are the primary's. */
 export interface ServingOrder {
@@ -14,6 +15,13 @@ export interface ServingOrder {
 
 /** Something that a process holds of what is limited: a client's place, a login. It chooses the number. */
 export type Ticket = number;
+
+/** A credential that the server has accepted. */
+export interface AcceptedCredential {
+  readonly role: string;
+  readonly database: string;
+  readonly credential: CredentialMessage;
+}
 
 /** What a serving process asks of the primary, or tells it. */
 export type PrimaryCalls = {
@@ -34,6 +42,7 @@ export type PrimaryCalls = {
   /** What the others are to be told, or asked, in its name. */
   readonly makeWay: Call<null, void>;
   readonly doubt: Call<null, void>;
+  readonly accepted: Call<AcceptedCredential, void>;
   readonly waits: Call<null, readonly SessionWait[]>;
   /** A CancelRequest's pid and key, in hex: whether another process has taken care of it. */
   readonly cancel: Call<string, boolean>;
@@ -45,6 +54,7 @@ export type ServingCalls = {
   readonly client: Call<boolean, true>;
   readonly makeWay: Call<null, void>;
   readonly doubt: Call<null, void>;
+  readonly accepted: Call<AcceptedCredential, void>;
   readonly waits: Call<null, readonly SessionWait[]>;
   readonly cancel: Call<string, boolean>;
   readonly runningWorkers: Call<null, number>;

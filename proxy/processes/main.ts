@@ -6,6 +6,7 @@ import { Service } from '../service.ts';
 import { aborted } from '../stop-signals.ts';
 import { ANSWER_TIMEOUT_MS, type PrimaryCalls, type ServingCalls } from './calls.ts';
 import { Channel } from './channel.ts';
+import { readCredential } from './credential-message.ts';
 import { peersThrough } from './peers-through.ts';
 import { SharedAdmission } from './shared-admission.ts';
 
@@ -37,6 +38,8 @@ async function serve(config: ProxyConfig): Promise<void> {
       },
       makeWay: () => service?.engine.makeWay({ tellPeers: false }),
       doubt: () => service?.engine.doubt({ tellPeers: false }),
+      accepted: ({ role, database, credential }) =>
+        service?.engine.useCredential(role, database, readCredential(credential)),
       waits: () => service?.engine.waits ?? [],
       cancel: (key) => service?.proxy.cancel(key) ?? false,
       runningWorkers: () => service?.engine.runningWorkers ?? 0,

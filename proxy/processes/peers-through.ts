@@ -1,6 +1,7 @@
 import type { Peers, SessionWait } from '../../src/index.ts';
 import { ANSWER_TIMEOUT_MS, type PrimaryCalls, type ServingCalls } from './calls.ts';
 import type { Channel } from './channel.ts';
+import { writeCredential } from './credential-message.ts';
 
 /** How long the waits of the others are as good as new: each session that waits asks once a second. */
 const WAITS_LIFETIME_MS = 100;
@@ -12,6 +13,8 @@ export function peersThrough(primary: Channel<PrimaryCalls, ServingCalls>): Peer
   return {
     makeWay: () => primary.tell('makeWay', null),
     doubt: () => primary.tell('doubt', null),
+    accepted: (role, database, credential) =>
+      primary.tell('accepted', { role, database, credential: writeCredential(credential) }),
     waits: () => {
       if (waits !== undefined && performance.now() - askedAt < WAITS_LIFETIME_MS) return waits;
       askedAt = performance.now();

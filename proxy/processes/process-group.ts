@@ -168,12 +168,9 @@ export class ProcessGroup implements Serving {
       release: (ticket) => tickets.release(ticket),
       takeBytes: ({ needed, wanted }) => this.#bytes.take(self(), needed, wanted),
       giveBackBytes: (bytes) => this.#bytes.giveBack(self(), bytes),
-      makeWay: () => {
-        for (const { channel } of others()) channel.tell('makeWay', null);
-      },
-      doubt: () => {
-        for (const { channel } of others()) channel.tell('doubt', null);
-      },
+      makeWay: () => others().forEach(({ channel }) => channel.tell('makeWay', null)),
+      doubt: () => others().forEach(({ channel }) => channel.tell('doubt', null)),
+      accepted: (accepted) => others().forEach(({ channel }) => channel.tell('accepted', accepted)),
       waits: async () => {
         const asked = others().map(({ channel }) => channel.ask('waits', null, ANSWER_TIMEOUT_MS));
         return (await Promise.all(asked)).flatMap((waits) => waits ?? []);
