@@ -43,6 +43,7 @@ export type PrimaryCalls = {
   readonly makeWay: Call<null, void>;
   readonly doubt: Call<null, void>;
   readonly accepted: Call<AcceptedCredential, void>;
+  readonly filesChanged: Call<null, void>;
   readonly waits: Call<null, readonly SessionWait[]>;
   /** A CancelRequest's pid and key, in hex: whether another process has taken care of it. */
   readonly cancel: Call<string, boolean>;
@@ -55,6 +56,7 @@ export type ServingCalls = {
   readonly makeWay: Call<null, void>;
   readonly doubt: Call<null, void>;
   readonly accepted: Call<AcceptedCredential, void>;
+  readonly filesChanged: Call<null, void>;
   readonly waits: Call<null, readonly SessionWait[]>;
   readonly cancel: Call<string, boolean>;
   readonly runningWorkers: Call<null, number>;

@@ -40,6 +40,7 @@ async function serve(config: ProxyConfig): Promise<void> {
       doubt: () => service?.engine.doubt({ tellPeers: false }),
       accepted: ({ role, database, credential }) =>
         service?.engine.useCredential(role, database, readCredential(credential)),
+      filesChanged: () => service?.lookAtFiles(),
       waits: () => service?.engine.waits ?? [],
       cancel: (key) => service?.proxy.cancel(key) ?? false,
       runningWorkers: () => service?.engine.runningWorkers ?? 0,
@@ -65,6 +66,7 @@ async function serve(config: ProxyConfig): Promise<void> {
       logger,
       others: {
         peers: peersThrough(primary),
+        filesChanged: () => primary.tell('filesChanged', null),
         neighbours: {
           admission: new SharedAdmission(primary, config, processes),
           cancelElsewhere: async (key) =>

@@ -171,6 +171,7 @@ export class ProcessGroup implements Serving {
       makeWay: () => others().forEach(({ channel }) => channel.tell('makeWay', null)),
       doubt: () => others().forEach(({ channel }) => channel.tell('doubt', null)),
       accepted: (accepted) => others().forEach(({ channel }) => channel.tell('accepted', accepted)),
+      filesChanged: () => others().forEach(({ channel }) => channel.tell('filesChanged', null)),
       waits: async () => {
         const asked = others().map(({ channel }) => channel.ask('waits', null, ANSWER_TIMEOUT_MS));
         return (await Promise.all(asked)).flatMap((waits) => waits ?? []);
