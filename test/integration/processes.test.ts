@@ -277,10 +277,10 @@ describe('the command pg-background-proxy with --workers', function () {
       );
       expect(rows).to.deep.equal([{ state: 'idle' }]);
     });
-    // One of two comes to another process than the session's; the first that takes it is enough.
+    // They take turns: the request is to come to the process that does not serve the session.
     const port = await group.port();
     const { servedBy: next } = await group.connect();
-    if (next !== servedBy) await group.connect(); // the one after the next is another's turn
+    if (next !== servedBy) await group.connect();
     await cancel(client, port);
     expect(await waiting).to.include({
       code: '57014',
