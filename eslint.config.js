@@ -33,7 +33,7 @@ export default tseslint.config(
   ),
   boundary(
     ['proxy/**/*.ts'],
-    ['^\\.\\./src/(?!index\\.ts$)'],
+    ['^(\\.\\./)+src/(?!index\\.ts$)'],
     'the engine has one door: src/index.ts',
   ),
   {

@@ -16,8 +16,27 @@ export const defaultClientLimits: ClientLimits = {
   clientLoginTimeoutMs: 60_000,
 };
 
-/** Counts sessions and logins. CancelRequests are neither: they must get through when nothing else does. */
-export class Admission {
+/** Who counts clients. CancelRequests are none: they must get through when nothing else does. */
+export interface Admittance {
+  /**
+   * Takes note of a connection until what this gives is called: when it has said what it wants, or is
+   * gone. Of too many the oldest is sent away, for whoever means it well speaks at once.
+   */
+  knock(sendAway: () => void): () => void;
+  /**
+   * Lets a client in, who calls what this gives when it leaves.
+   * @throws BackgroundError 53300 when there are too many
+   */
+  enter(): (() => void) | Promise<() => void>;
+  /**
+   * Waits until a login may begin, first come, first served; whoever waits calls what this gives when
+   * the login has ended. @throws the signal's reason when it aborts first
+   */
+  beginLogin(signal: AbortSignal): Promise<() => void>;
+}
+
+/** Counts the sessions and logins of this process, or those that it is told of. */
+export class Admission implements Admittance {
   readonly #limits: Pick<ClientLimits, 'maxClientConn' | 'maxLogins'>;
   #sessions = 0;
   #logins = 0;
@@ -29,10 +48,6 @@ export class Admission {
     this.#limits = limits;
   }
 
-  /**
-   * Takes note of a connection until what this gives is called: when it has said what it wants, or is
-   * gone. Of too many the oldest is sent away, for whoever means it well speaks at once.
-   */
   knock(sendAway: () => void): () => void {
     this.#strangers.add(sendAway);
     const [oldest] = this.#strangers;
@@ -43,24 +58,13 @@ export class Admission {
     return () => this.#strangers.delete(sendAway);
   }
 
-  /**
-   * Lets a client in, who calls what this gives when it leaves.
-   * @throws BackgroundError 53300 when there are too many
-   */
   enter(): () => void {
-    if (this.#sessions >= this.#limits.maxClientConn) {
-      throw new BackgroundError('53300', 'no more connections allowed (max_client_conn)', {
-        hint: `The proxy serves ${this.#limits.maxClientConn} clients at a time: see --max-client-conn.`,
-      });
-    }
+    if (this.#sessions >= this.#limits.maxClientConn)
+      throw tooManyClients(this.#limits.maxClientConn);
     this.#sessions++;
     return once(() => this.#sessions--);
   }
 
-  /**
-   * Waits until a login may begin, first come, first served; whoever waits calls what this gives when
-   * the login has ended. @throws the signal's reason when it aborts first
-   */
   async beginLogin(signal: AbortSignal): Promise<() => void> {
     if (this.#logins < this.#limits.maxLogins) {
       this.#logins++;
@@ -92,7 +96,15 @@ export class Admission {
   }
 }
 
-function once(action: () => void): () => void {
+/** What one client too many is told. */
+export function tooManyClients(maxClientConn: number): BackgroundError {
+  return new BackgroundError('53300', 'no more connections allowed (max_client_conn)', {
+    hint: `The proxy serves ${maxClientConn} clients at a time: see --max-client-conn.`,
+  });
+}
+
+/** An action that is done at the first call only. */
+export function once(action: () => void): () => void {
   let isDone = false;
   return () => {
     if (isDone) return;

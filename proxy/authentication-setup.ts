@@ -9,6 +9,8 @@ import { WatchedFiles } from './watched-file.ts';
 /** How clients show who they are, and what that keeps open. */
 export interface Authentication {
   readonly authenticate: Authenticate;
+  /** Reads the list of users again, if it has changed. */
+  look(): Promise<unknown>;
   close(): Promise<void>;
 }
 
@@ -18,7 +20,11 @@ export interface AuthenticationPlace {
   readonly serverConnectTimeoutMs: number;
   readonly secret: Buffer;
   readonly logger: Logger;
+  /** The list of users was read again. */
+  readonly onFilesChanged: () => void;
 }
+
+const NOTHING_OPEN = { look: () => Promise.resolve(), close: () => Promise.resolve() };
 
 /** Makes what the configuration asks for. @throws Error when the list of users cannot be read */
 export async function openAuthentication(
@@ -27,11 +33,11 @@ export async function openAuthentication(
 ): Promise<Authentication> {
   switch (config.authType) {
     case 'trust':
-      return { authenticate: trust, close: () => Promise.resolve() };
+      return { authenticate: trust, ...NOTHING_OPEN };
     case 'passthrough':
       return {
         authenticate: passthrough(config.clientTlsSslmode !== 'off'),
-        close: () => Promise.resolve(),
+        ...NOTHING_OPEN,
       };
     case 'scram': {
       const { secret, logger } = place;
@@ -43,11 +49,13 @@ export async function openAuthentication(
               [authFile],
               () => readAuthFile(authFile, secret, logger),
               logger,
+              place.onFilesChanged,
             );
       const query = openAuthQuery(config, file, place);
       await warnOfMissingPassword(config, file, logger);
       return {
         authenticate: scram(new Users(file, query, secret, logger)),
+        look: async () => file?.current(),
         close: async () => query?.close(),
       };
     }

@@ -29,11 +29,15 @@ export class ClientTls {
     this.#context = context;
   }
 
-  /** @throws Error when the files cannot be read, or do not belong together */
+  /**
+   * @param onFilesChanged called when they were read again
+   * @throws Error when the files cannot be read, or do not belong together
+   */
   static async open(
     sslmode: Exclude<ClientSslMode, 'off'>,
     { certFile, keyFile }: ClientTlsFiles,
     logger: Logger,
+    onFilesChanged: () => void,
   ): Promise<ClientTls> {
     const load = async () => {
       const [cert, key] = await Promise.all([readFile(certFile), readFile(keyFile)]);
@@ -41,7 +45,13 @@ export class ClientTls {
       const secureOptions = constants.SSL_OP_NO_RENEGOTIATION;
       return createSecureContext({ cert, key, minVersion: 'TLSv1.2', secureOptions });
     };
-    return new ClientTls(sslmode, await WatchedFiles.open([certFile, keyFile], load, logger));
+    const files = [certFile, keyFile];
+    return new ClientTls(sslmode, await WatchedFiles.open(files, load, logger, onFilesChanged));
+  }
+
+  /** Reads the files again, if they have changed. */
+  async look(): Promise<void> {
+    await this.#context.current();
   }
 
   /**

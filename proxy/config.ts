@@ -10,10 +10,21 @@ import { addOptions, type Address } from './options.ts';
 /** A fault in what the operator said: its message is one line that names the option. */
 export class ConfigError extends Error {}
 
+/** A failure of what an option asks for, with the name of the option. */
+export async function naming<T>(option: string, opening: Promise<T>): Promise<T> {
+  try {
+    return await opening;
+  } catch (cause) {
+    throw new ConfigError(`${option}: ${(cause as Error).message}`, { cause });
+  }
+}
+
 /** How to run the proxy. */
 export interface ProxyConfig extends ClientLimits {
   readonly listen: Address;
   readonly unixSocketDir: string | undefined;
+  /** How many processes serve clients; with one, all is in this. */
+  readonly workers: number;
   /** Undefined: start the embedded server. */
   readonly upstream: ConnectionString | undefined;
   readonly dataDirectory: string | undefined;
@@ -120,6 +131,7 @@ function toConfig(options: Options): ProxyConfig {
   const config: ProxyConfig = {
     listen: options['listen'] as Address,
     unixSocketDir: text('unixSocketDir'),
+    workers: Number(options['workers']),
     upstream,
     dataDirectory: text('data'),
     authType:

@@ -12,5 +12,5 @@ export function openLog(level: string): Logger {
     message: error.message,
     stack: error.stack,
   });
-  return pino({ level, base: null, serializers: { err } }, pino.destination(2));
+  return pino({ level, base: { pid: process.pid }, serializers: { err } }, pino.destination(2));
 }

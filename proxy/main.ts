@@ -1,29 +1,25 @@
 #!/usr/bin/env node
 import {
-  BackgroundEngine,
   connectToServer,
   createStatement,
-  defaultEngineSettings,
   dropStatement,
   newGrantToken,
   type Logger,
-  type ServerEndpoint,
 } from '../src/index.ts';
-import { openAuthentication, type Authentication } from './authentication-setup.ts';
 import { isLoopback } from './client-connection.ts';
-import { ClientTls } from './client-tls.ts';
 import {
   commandLine,
   ConfigError,
+  naming,
   printableConfig,
   type ProxyConfig,
   type SqlConfig,
 } from './config.ts';
 import { openEndpoint, type ConnectionString } from './connection-string.ts';
 import { defaultDataDirectory, startEmbeddedServer, type EmbeddedServer } from './embedded.ts';
+import { Listeners } from './listeners.ts';
 import { openLog } from './log.ts';
 import type { Address } from './options.ts';
-import { readRunAsFile } from './run-as-file.ts';
 import {
   checkSecret,
   defaultSecretFile,
@@ -33,7 +29,7 @@ import {
   warnOfLoss,
   warnOfReaders,
 } from './secret.ts';
-import { ProxyServer } from './server.ts';
+import { startServing, type Serving } from './serving.ts';
 import { readVerifier } from './verifier.ts';
 import { aborted, listenToStopSignals } from './stop-signals.ts';
 
@@ -54,71 +50,44 @@ async function run(config: ProxyConfig): Promise<void> {
   const { asked, urgent } = listenToStopSignals();
   const logger = openLog(config.logLevel);
   let embedded: EmbeddedServer | undefined;
-  let authentication: Authentication | undefined;
-  let proxy: ProxyServer | undefined;
+  let serving: Serving | undefined;
+  const listeners = new Listeners((socket, isUnixSocket) => serving?.accept(socket, isUnixSocket));
   try {
     // Before a server is made: what is given may be wrong.
     await givenSecret(config);
     embedded = config.upstream === undefined ? await startEmbedded(config, asked) : undefined;
     const { upstream = upstreamOf(embedded as EmbeddedServer) } = config;
-    const server = await naming('--upstream', openEndpoint(upstream));
-    const serverConnectTimeoutMs =
-      upstream.connectTimeoutMs ?? defaultEngineSettings.serverConnectTimeoutMs;
-    if (config.upstream !== undefined) await checkReachable(config.upstream, server);
+    if (config.upstream !== undefined) await checkReachable(config.upstream);
     const secret = await findSecret(config, embedded?.dataDirectory, logger);
     const { authFile, runAsFile, clientTlsKeyFile } = config;
     await warnOfReaders([authFile, runAsFile, clientTlsKeyFile, upstream.sslkey], logger);
-    const place = { server, serverConnectTimeoutMs, secret, logger };
-    authentication = await naming('--auth-file', openAuthentication(config, place));
     warnOfPlainPasswords(config, logger);
-    const runAs =
-      config.runAsFile === undefined
-        ? defaultEngineSettings.runAs
-        : await naming('--run-as-file', readRunAsFile(config.runAsFile));
-    const { customSettings, trustedOwners, minPoolSize, maxPoolSize } = config;
-    const { serverIdleTimeoutMs, serverLifetimeMs } = config;
-    const engine = new BackgroundEngine({
-      ...defaultEngineSettings,
-      ...place,
-      customSettings,
-      runAs,
-      trustedOwners,
-      minPoolSize,
-      maxPoolSize,
-      serverIdleTimeoutMs,
-      serverLifetimeMs,
-    });
-    proxy = new ProxyServer({
-      engine,
-      logger,
-      server,
-      serverConnectTimeoutMs,
-      clientTls: await naming('--client-tls-cert-file', openClientTls(config, logger)),
-      authenticate: authentication.authenticate,
-      clientLoginTimeoutMs: config.clientLoginTimeoutMs,
-      maxClientConn: config.maxClientConn,
-      maxLogins: config.maxLogins,
-    });
-    const port = await listen(proxy, config);
+    asked.throwIfAborted();
+    serving = await startServing(config, { upstream, secret, logger });
+    const port = await listen(listeners, config);
     if (!asked.aborted) {
       process.stdout.write(welcome({ host: config.listen.host, port }, upstream));
     }
-    await Promise.race([aborted(asked), ...(embedded ? [embedded.exited] : [])]);
-    if (!asked.aborted)
-      throw new ConfigError('the embedded server has ended; see server.log in its data folder');
-    if (engine.runningWorkers > 0) {
-      process.stderr.write(
-        `waiting for ${engine.runningWorkers} background workers; ask again to end at once\n`,
-      );
+    const lost = await Promise.race([
+      aborted(asked),
+      serving.lost,
+      ...(embedded ? [embedded.exited.then(() => new ConfigError(EMBEDDED_ENDED))] : []),
+    ]);
+    if (!asked.aborted && lost !== undefined) throw lost;
+    const workers = await serving.runningWorkers();
+    if (workers > 0) {
+      process.stderr.write(`waiting for ${workers} background workers; ask again to end at once\n`);
     }
   } catch (error) {
     if (!asked.aborted) throw error;
   } finally {
-    await proxy?.close(urgent);
-    await authentication?.close();
+    listeners.close();
+    await serving?.close(urgent);
     await embedded?.stop();
   }
 }
+
+const EMBEDDED_ENDED = 'the embedded server has ended; see server.log in its data folder';
 
 async function printVerifier(): Promise<void> {
   if (process.stdin.isTTY) process.stderr.write('Password, then Ctrl-D: ');
@@ -127,15 +96,6 @@ async function printVerifier(): Promise<void> {
 
 function printConfig(config: ProxyConfig): void {
   process.stdout.write(`${printableConfig(config)}\n`);
-}
-
-/** A failure of what an option asks for, with the name of the option. */
-async function naming<T>(option: string, opening: Promise<T>): Promise<T> {
-  try {
-    return await opening;
-  } catch (cause) {
-    throw new ConfigError(`${option}: ${(cause as Error).message}`, { cause });
-  }
 }
 
 /** Whoever cannot give his password safely is refused one by one: better to say so at once. */
@@ -161,25 +121,18 @@ function upstreamOf({ host, port }: EmbeddedServer): ConnectionString {
   };
 }
 
-async function openClientTls(config: ProxyConfig, logger: Logger): Promise<ClientTls | undefined> {
-  const { clientTlsSslmode, clientTlsCertFile: certFile, clientTlsKeyFile: keyFile } = config;
-  if (clientTlsSslmode === 'off' || certFile === undefined || keyFile === undefined)
-    return undefined;
-  return ClientTls.open(clientTlsSslmode, { certFile, keyFile }, logger);
-}
-
 /** @returns the port, which the system may have chosen */
-async function listen(proxy: ProxyServer, config: ProxyConfig): Promise<number> {
+async function listen(listeners: Listeners, config: ProxyConfig): Promise<number> {
   const explain = (option: string) => (error: NodeJS.ErrnoException) => {
     const reason = error.code === 'EADDRINUSE' ? 'the port is taken' : error.message;
     throw new ConfigError(`${option}: ${reason}`);
   };
   const { host, port: wanted } = config.listen;
-  const { port } = await proxy
+  const { port } = await listeners
     .listen(host, wanted)
     .catch(explain(`--listen ${written(config.listen)}`));
   if (config.unixSocketDir !== undefined)
-    await proxy
+    await listeners
       .listenOnUnixSocket(config.unixSocketDir, port)
       .catch(explain(`--unix-socket-dir ${config.unixSocketDir}`));
   return port;
@@ -198,7 +151,8 @@ async function startEmbedded(config: ProxyConfig, signal: AbortSignal): Promise<
 }
 
 /** Connects once, with TLS and all, before clients do. */
-async function checkReachable(upstream: ConnectionString, server: ServerEndpoint): Promise<void> {
+async function checkReachable(upstream: ConnectionString): Promise<void> {
+  const server = await naming('--upstream', openEndpoint(upstream));
   try {
     (await connectToServer(server, upstream.connectTimeoutMs ?? 10_000)).destroy();
   } catch (cause) {

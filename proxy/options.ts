@@ -1,4 +1,5 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
+import { availableParallelism } from 'node:os';
 import { defaultEngineSettings, isCustomSetting } from '../src/index.ts';
 import { defaultClientLimits } from './admission.ts';
 import { MAX_SECONDS, parseConnectionString, type ConnectionString } from './connection-string.ts';
@@ -8,6 +9,9 @@ export interface Address {
   readonly host: string;
   readonly port: number;
 }
+
+/** Machines have so many processors at most; a mistake must not start thousands of processes. */
+const MAX_WORKERS = 1024;
 
 /** An option that a variable of the environment may give as well: PGBG_ and its name. */
 function option(flags: string, description: string): Option {
@@ -90,6 +94,11 @@ export function addOptions(program: Command): Command {
       option('--client-login-timeout <seconds>', 'how long a login may take in all')
         .default(defaultClientLimits.clientLoginTimeoutMs / 1_000)
         .argParser(parseSeconds),
+    )
+    .addOption(
+      option('--workers <n>', 'how many processes serve clients')
+        .default(availableParallelism(), 'one for each processor')
+        .argParser(parseWorkers),
     )
     .addOption(
       option('--max-client-conn <n>', 'how many clients there may be')
@@ -178,6 +187,13 @@ function parseNumber(text: string, least: number): number {
   if (!/^\d{1,7}$/.test(text) || Number(text) < least)
     throw new InvalidArgumentError(`Expected a whole number from ${least}.`);
   return Number(text);
+}
+
+function parseWorkers(text: string): number {
+  const workers = parseCount(text);
+  if (workers > MAX_WORKERS)
+    throw new InvalidArgumentError(`Expected ${MAX_WORKERS} processes at most.`);
+  return workers;
 }
 
 function parseSeconds(text: string): number {

@@ -4,7 +4,7 @@ import {
   type BackgroundEngine,
   type Logger,
 } from '../src/index.ts';
-import type { Admission } from './admission.ts';
+import type { Admittance } from './admission.ts';
 import type { Authenticate } from './authentication.ts';
 import type { ClientConnection } from './client-connection.ts';
 import type { ClientTls } from './client-tls.ts';
@@ -28,7 +28,7 @@ export interface SessionServices extends ServerTarget {
   readonly engine: BackgroundEngine;
   readonly logger: Logger;
   readonly clientLoginTimeoutMs: number;
-  readonly admission: Admission;
+  readonly admission: Admittance;
   readonly authenticate: Authenticate;
   /** Undefined: clients connect in the clear. */
   readonly clientTls: ClientTls | undefined;
@@ -37,6 +37,8 @@ export interface SessionServices extends ServerTarget {
    * Says whether it was taken care of.
    */
   readonly cancels: Map<string, () => boolean>;
+  /** The same for sessions of other processes. */
+  readonly cancelElsewhere: (key: string) => Promise<boolean>;
 }
 
 /** The end of a client's time to log in: aborted with what it is to be told. */
@@ -103,7 +105,10 @@ export async function serveClient(
 
 /** The client's socket stays open until the server has closed its own: then the signal was sent. */
 async function forwardCancel(packet: Buffer, services: SessionServices): Promise<void> {
-  if (services.cancels.get(packet.toString('hex', 8))?.()) return;
+  const key = packet.toString('hex', 8);
+  const cancel = services.cancels.get(key);
+  const isDone = cancel === undefined ? await services.cancelElsewhere(key) : cancel();
+  if (isDone) return;
   await sendCancelRequest(services.server, packet, services.serverConnectTimeoutMs);
 }
 
@@ -116,7 +121,7 @@ async function serveSession(
   clock: LoginClock,
 ): Promise<void> {
   const user = first.parameters.get('user') ?? '';
-  const leave = services.admission.enter();
+  const leave = await services.admission.enter();
   let endLogin = () => {};
   try {
     const turn = await waitForTurn(client, services.admission, clock);
@@ -145,7 +150,7 @@ async function serveSession(
 /** Waits until the login may begin; undefined when the client goes away first. What it gives ends the login. */
 async function waitForTurn(
   client: ClientConnection,
-  admission: Admission,
+  admission: Admittance,
   clock: LoginClock,
 ): Promise<(() => void) | undefined> {
   const patience = clock.reason;

@@ -9,6 +9,7 @@ export class WatchedFiles<T> {
   readonly #paths: readonly string[];
   readonly #load: () => Promise<T>;
   readonly #logger: Logger;
+  readonly #onChanged: () => void;
   #stamp: string;
   /** With which stamp the files were last said to be of no use. */
   #lamented: string | undefined;
@@ -19,25 +20,31 @@ export class WatchedFiles<T> {
     paths: readonly string[],
     load: () => Promise<T>,
     logger: Logger,
+    onChanged: () => void,
     stamp: string,
     value: T,
   ) {
     this.#paths = paths;
     this.#load = load;
     this.#logger = logger;
+    this.#onChanged = onChanged;
     this.#stamp = stamp;
     this.#value = value;
   }
 
-  /** @throws what `load` throws: at the start there is no last good one */
+  /**
+   * @param onChanged called when they have been made anew
+   * @throws what `load` throws: at the start there is no last good one
+   */
   static async open<T>(
     paths: readonly string[],
     load: () => Promise<T>,
     logger: Logger,
+    onChanged: () => void = () => {},
   ): Promise<WatchedFiles<T>> {
     // Stamped first: what changes while it is read is read again.
     const stamp = await stampOf(paths);
-    return new WatchedFiles(paths, load, logger, stamp, await load());
+    return new WatchedFiles(paths, load, logger, onChanged, stamp, await load());
   }
 
   /** What the files hold now. Those who ask at the same time share the answer. */
@@ -53,6 +60,7 @@ export class WatchedFiles<T> {
       this.#value = await this.#load();
       this.#stamp = stamp;
       this.#logger.info({ files: this.#paths }, 'files were read again');
+      this.#onChanged();
     } catch (error) {
       const { errno, message: reason } = error as NodeJS.ErrnoException;
       // What the system could not do just now, it may do the next time; what is wrong stays wrong.

@@ -12,7 +12,7 @@ import { raisableFields, reportFieldsOf, RoleRenamed, type ReportFields } from '
 import type { SessionMarks } from './callback-hook.ts';
 import type { Login } from './login.ts';
 import { RequestVerifier, Unverified, WrongSignature } from './request-verifier.ts';
-import type { SpoolBudget } from './row-spool.ts';
+import type { SpoolBudget } from './spool-budget.ts';
 import { SessionCalls, WorkerFailure, type OfferedResult, type Reply } from './session-calls.ts';
 import type { EngineSettings } from './settings.ts';
 import type { SessionEvents } from './session-events.ts';

@@ -5,12 +5,13 @@ import type { Credential } from './credential.ts';
 import { toDatabaseText, type DatabaseText } from './errors.ts';
 import type { CallbackHook, SessionMarks } from './callback-hook.ts';
 import { Login } from './login.ts';
+import type { SessionWait } from './peers.ts';
 import { RaisedReports } from './report-cleaner.ts';
-import { SpoolBudget } from './row-spool.ts';
 import { customSettingsOf, MisplacedDefaults, namesGivenIn } from './session-defaults.ts';
 import type { SessionEvents } from './session-events.ts';
 import { SessionLogins, type HeldLogin } from './session-logins.ts';
 import type { EngineSettings } from './settings.ts';
+import { SpoolBudget } from './spool-budget.ts';
 import { WaitGraph } from './wait-graph.ts';
 import type { Worker } from './worker.ts';
 
@@ -50,14 +51,16 @@ interface LoginUse {
 export class BackgroundEngine {
   readonly #settings: EngineSettings;
   readonly #budget: SpoolBudget;
-  readonly #waits = new WaitGraph();
+  readonly #waits: WaitGraph;
   readonly #logins = new Map<string, LoginUse>();
   readonly #running = new Set<Worker>();
   readonly #misplaced = new MisplacedDefaults();
 
   constructor(settings: EngineSettings) {
     this.#settings = settings;
-    this.#budget = new SpoolBudget(settings.maxResultBytes, settings.maxTotalResultBytes);
+    const { maxResultBytes, maxTotalResultBytes, peers } = settings;
+    this.#budget = new SpoolBudget(maxResultBytes, maxTotalResultBytes, peers.resultBytes);
+    this.#waits = new WaitGraph(() => peers.waits());
   }
 
   /**
@@ -67,7 +70,7 @@ export class BackgroundEngine {
   openSession(client: ReadonlyMap<string, string>, events: SessionEvents): OpenedSession {
     const role = client.get('user') ?? '';
     const database = client.get('database') || role;
-    const key = `${role}\0${database}`;
+    const key = keyOf(role, database);
     const { login, release } = this.#hold(key, role, database);
     const [token, seal] = [randomUUID(), randomUUID()];
     const session = this.#newSession(login, { token, seal }, events);
@@ -89,7 +92,10 @@ export class BackgroundEngine {
         clear: () => this.#misplaced.clear(key, database),
         note: (names) => this.#misplaced.note(key, names),
       },
-      accepted: (credential) => login.useCredential(credential),
+      accepted: (credential) => {
+        login.useCredential(credential);
+        if (credential !== undefined) this.#settings.peers.accepted(role, database, credential);
+      },
       close: () =>
         (closing ??= (async () => {
           await session.close();
@@ -99,7 +105,8 @@ export class BackgroundEngine {
   }
 
   /** A session may have changed what roles and databases set, see ALTER ROLE, or what is installed. */
-  doubt(): void {
+  doubt({ tellPeers = true } = {}): void {
+    if (tellPeers) this.#settings.peers.doubt();
     this.#misplaced.doubt();
     for (const { login } of this.#logins.values()) login.doubt();
   }
@@ -107,9 +114,21 @@ export class BackgroundEngine {
   /**
    * Somebody wants a database for himself (DROP DATABASE, or CREATE DATABASE from it as a template; the
    * server gives others five seconds to leave): closes all connections that nobody uses right now.
+   * In those seconds the peers do so too, so nobody waits for them.
    */
-  makeWay(): void {
+  makeWay({ tellPeers = true } = {}): void {
+    if (tellPeers) this.#settings.peers.makeWay();
     for (const { login } of this.#logins.values()) login.makeWay();
+  }
+
+  /** A peer has learnt a credential of this role and database; without sessions of theirs it is not kept. */
+  useCredential(role: string, database: string, credential: Credential): void {
+    this.#logins.get(keyOf(role, database))?.login.useCredential(credential);
+  }
+
+  /** Which of its sessions wait for workers. */
+  get waits(): readonly SessionWait[] {
+    return this.#waits.waits;
   }
 
   /** How many workers run their SQL right now. */
@@ -225,4 +244,8 @@ export class BackgroundEngine {
       reset: () => session.forgetWorkers(),
     };
   }
+}
+
+function keyOf(role: string, database: string): string {
+  return `${role}\0${database}`;
 }

@@ -71,3 +71,4 @@ export {
 export { RaisedReports } from './report-cleaner.ts';
 export type { Verb } from './api.ts';
 export type { Logger } from './logger.ts';
+export { noPeers, type ByteLease, type Peers, type SessionWait } from './peers.ts';

@@ -4,38 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BackgroundError } from './errors.ts';
 import { FrameReader } from './frames.ts';
-
-/** How many bytes all spools of an engine may hold together. */
-export class SpoolBudget {
-  readonly perWorkerBytes: number;
-  readonly totalBytes: number;
-  #usedBytes = 0;
-
-  constructor(perWorkerBytes: number, totalBytes: number) {
-    this.perWorkerBytes = perWorkerBytes;
-    this.totalBytes = totalBytes;
-  }
-
-  /** @throws BackgroundError 53400 when a limit would be exceeded */
-  take(bytes: number, heldBytes: number): void {
-    if (heldBytes + bytes > this.perWorkerBytes)
-      throw tooLarge('max_result_size', this.perWorkerBytes);
-    if (this.#usedBytes + bytes > this.totalBytes)
-      throw tooLarge('max_total_result_size', this.totalBytes);
-    this.#usedBytes += bytes;
-  }
-
-  giveBack(bytes: number): void {
-    this.#usedBytes -= bytes;
-  }
-}
-
-function tooLarge(setting: string, bytes: number): BackgroundError {
-  return new BackgroundError('53400', 'result of background worker is too large', {
-    detail: `The limit ${setting} of the proxy is ${bytes} bytes.`,
-    hint: 'Large result sets should be written to a table instead.',
-  });
-}
+import type { SpoolBudget } from './spool-budget.ts';
 
 /** Above this many bytes that wait for the disk, the worker's connection is paused. */
 const HIGH_WATER_BYTES = 1024 * 1024;
@@ -71,11 +40,11 @@ export class RowSpool {
 
   /**
    * Keeps a copy of a row. @returns a promise when the caller should pause until it settles
-   * @throws BackgroundError 53400 beyond the budget
+   * @throws BackgroundError 53400 beyond the budget; the promise may reject with the same
    */
   add(frame: Buffer): Promise<void> | undefined {
     if (this.#failure) throw this.#failure;
-    this.#budget.take(frame.length, this.#heldBytes);
+    const granted = this.#budget.take(frame.length, this.#heldBytes);
     this.#heldBytes += frame.length;
     this.#framesBytes += frame.length;
     this.rowCount++;
@@ -86,9 +55,11 @@ export class RowSpool {
     ) {
       this.#writing = this.#flush().finally(() => (this.#writing = undefined));
     }
-    return this.#writing !== undefined && this.#framesBytes > HIGH_WATER_BYTES
-      ? this.#writing
-      : undefined;
+    const written =
+      this.#writing !== undefined && this.#framesBytes > HIGH_WATER_BYTES
+        ? this.#writing
+        : undefined;
+    return granted === undefined ? written : granted.then(() => written);
   }
 
   /** Forgets the rows so far: only the last statement's are kept. */

@@ -12,7 +12,7 @@ import { RememberedSettings, type SentSettings } from './sent-settings.ts';
 import { ResultStreaming } from './result-streaming.ts';
 import type { RowSink, StreamableResult } from './row-sink.ts';
 import type { SessionLogins } from './session-logins.ts';
-import type { SpoolBudget } from './row-spool.ts';
+import type { SpoolBudget } from './spool-budget.ts';
 import { maxWorkers, readSetting, workerTimeout } from './setting-value.ts';
 import type { FindBlockers, WaitGraph } from './wait-graph.ts';
 import { prepareDirectRows, prepareRows, type PreparedRows } from './transfer.ts';

@@ -1,6 +1,7 @@
 import type { Credential } from './credential.ts';
 import type { DatabaseText } from './errors.ts';
 import type { Logger } from './logger.ts';
+import { noPeers, type Peers } from './peers.ts';
 import type { ServerEndpoint } from './server-socket.ts';
 
 /** What an engine can be told; names and defaults as DBAs know them from PgBouncer where it has them. */
@@ -35,6 +36,8 @@ export interface EngineSettings {
   readonly trustedOwners: readonly string[];
   /** How long after its signature a request is honoured: so long may privileges outlive a REVOKE. */
   readonly requestLifetimeMs: number;
+  /** The engines of other processes, with which this one shares limits and news. */
+  readonly peers: Peers;
   /** How long a shutdown waits for workers that still run. */
   readonly shutdownTimeoutMs: number;
 }
@@ -51,5 +54,6 @@ export const defaultEngineSettings = {
   runAs: () => undefined,
   trustedOwners: [],
   requestLifetimeMs: 60_000,
+  peers: noPeers,
   shutdownTimeoutMs: 60_000,
 } as const satisfies Partial<EngineSettings>;

@@ -1,25 +1,32 @@
+import type { SessionWait } from './peers.ts';
+
 /** Asks the server which backends a backend waits for, see pg_blocking_pids(). */
 export type FindBlockers = (pid: number) => Promise<readonly number[]>;
 
-/** A session whose backend is inside a call that waits for a worker. */
-interface Wait {
-  readonly workerPid: number;
-  /** Counts calls: the youngest has the highest. */
-  readonly order: number;
-}
-
 /**
- * Who waits for whom among the sessions of one engine. The server sees a session that waits for an
+ * Who waits for whom among the sessions of all engines. The server sees a session that waits for an
  * answer of ours, not for which worker it waits: so it cannot see a worker that waits for a lock, or
  * the snapshot, of that very session. Here both halves of such a cycle come together.
  */
 export class WaitGraph {
-  readonly #waits = new Map<number, Wait>();
-  #count = 0;
+  readonly #waits = new Map<number, SessionWait>();
+  readonly #findOthers: () => Promise<readonly SessionWait[]>;
+  #latest = 0;
+
+  /** @param findOthers the waits of other processes' sessions */
+  constructor(findOthers: () => Promise<readonly SessionWait[]>) {
+    this.#findOthers = findOthers;
+  }
+
+  /** The waits that were begun here. */
+  get waits(): readonly SessionWait[] {
+    return [...this.#waits.values()];
+  }
 
   /** Notes that a session waits for a worker. @returns ends the note */
   begin(sessionPid: number, workerPid: number): () => void {
-    const wait = { workerPid, order: ++this.#count };
+    this.#latest = Math.max(this.#latest + 1, microsecondsNow());
+    const wait = { sessionPid, workerPid, order: this.#latest };
     this.#waits.set(sessionPid, wait);
     return () => {
       if (this.#waits.get(sessionPid) === wait) this.#waits.delete(sessionPid);
@@ -31,26 +38,48 @@ export class WaitGraph {
    * youngest is.
    */
   async mustGiveWay(sessionPid: number, findBlockers: FindBlockers): Promise<boolean> {
-    const path = await this.#findCycle(sessionPid, findBlockers);
-    const orders = path.map((pid) => this.#waits.get(pid)?.order ?? 0);
-    return path.length > 0 && this.#waits.get(sessionPid)?.order === Math.max(...orders);
+    const others = await this.#findOthers();
+    const waits = new Map(
+      [...others, ...this.#waits.values()].map((wait) => [wait.sessionPid, wait]),
+    );
+    const path = await findCycle(sessionPid, waits, findBlockers);
+    const own = this.#waits.get(sessionPid);
+    return (
+      own !== undefined && path.every((pid) => !isYounger(waits.get(pid), own)) && path.length > 0
+    );
   }
+}
 
-  /** The backends on a way from a session back to itself; none when there is no such way. */
-  async #findCycle(sessionPid: number, findBlockers: FindBlockers): Promise<number[]> {
-    const seen = new Set<number>();
-    const paths: number[][] = [[sessionPid]];
-    for (let path = paths.shift(); path !== undefined; path = paths.shift()) {
-      const pid = path.at(-1) as number;
-      const awaited = this.#waits.get(pid)?.workerPid;
-      const next = [...(awaited === undefined ? [] : [awaited]), ...(await findBlockers(pid))];
-      for (const follower of next) {
-        if (follower === sessionPid) return path;
-        if (seen.has(follower)) continue;
-        seen.add(follower);
-        paths.push([...path, follower]);
-      }
+/** Two calls in different processes may have begun in the same microsecond. */
+function isYounger(wait: SessionWait | undefined, than: SessionWait): boolean {
+  if (wait === undefined) return false;
+  if (wait.order !== than.order) return wait.order > than.order;
+  return wait.sessionPid > than.sessionPid;
+}
+
+/** The backends on a way from a session back to itself; none when there is no such way. */
+async function findCycle(
+  sessionPid: number,
+  waits: ReadonlyMap<number, SessionWait>,
+  findBlockers: FindBlockers,
+): Promise<number[]> {
+  const seen = new Set<number>();
+  const paths: number[][] = [[sessionPid]];
+  for (let path = paths.shift(); path !== undefined; path = paths.shift()) {
+    const pid = path.at(-1) as number;
+    const awaited = waits.get(pid)?.workerPid;
+    const next = [...(awaited === undefined ? [] : [awaited]), ...(await findBlockers(pid))];
+    for (const follower of next) {
+      if (follower === sessionPid) return path;
+      if (seen.has(follower)) continue;
+      seen.add(follower);
+      paths.push([...path, follower]);
     }
-    return [];
   }
+  return [];
+}
+
+/** Of the machine's own clock, which no process and nobody sets. */
+function microsecondsNow(): number {
+  return Number(process.hrtime.bigint() / 1_000n);
 }

@@ -7,8 +7,9 @@ import {
   MessageType,
   type ColumnType,
 } from './messages.ts';
-import { RowSpool, type SpoolBudget } from './row-spool.ts';
+import { RowSpool } from './row-spool.ts';
 import type { RowStream } from './row-stream.ts';
+import type { SpoolBudget } from './spool-budget.ts';
 
 /** Rows beyond this are kept in a file, however large the queue was made. */
 const MAX_MEMORY_BYTES = 1024 * 1024;
@@ -42,6 +43,7 @@ export class WorkerOutput {
   #isWanted: boolean;
   #hasRows = false;
   #noticeBytes = 0;
+  #isKept: Promise<void> | undefined;
 
   /** @param settings the session's, which the worker begins with */
   constructor(
@@ -89,6 +91,11 @@ export class WorkerOutput {
     }
   }
 
+  /** Settles when all of it is kept, or it is known why it cannot be. */
+  async settled(): Promise<void> {
+    await this.#isKept;
+  }
+
   /** Nobody will read it: what there is goes, what comes is not kept. */
   async discard(): Promise<void> {
     this.#isWanted = false;
@@ -117,7 +124,9 @@ export class WorkerOutput {
       return undefined;
     }
     try {
-      return this.rows.add(frame);
+      const kept = this.rows.add(frame)?.catch((error: unknown) => this.#fail(error as Error));
+      if (kept !== undefined) this.#isKept = kept;
+      return kept;
     } catch (error) {
       this.#fail(error as Error);
       return undefined;

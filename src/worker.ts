@@ -11,7 +11,7 @@ import type { PooledConnection, PoolOwner } from './connection-pool.ts';
 import type { Login } from './login.ts';
 import type { RowSink, StreamableResult } from './row-sink.ts';
 import { RowStream } from './row-stream.ts';
-import type { SpoolBudget } from './row-spool.ts';
+import type { SpoolBudget } from './spool-budget.ts';
 import { sessionDefaults } from './session-defaults.ts';
 import {
   areSameSettings,
@@ -100,6 +100,8 @@ export class Worker {
   #pid = 0;
   #wasCanceled = false;
   #wasTimedOut = false;
+  /** Its SQL is through, or was told to end. */
+  #isEnding = false;
   #hasCustomSettings = false;
   readonly #mayChangeFormats: boolean;
   /** Aborts when the SQL is not to be sent any more; what is sent already must be cancelled. */
@@ -349,6 +351,8 @@ export class Worker {
         { message: (type, frame) => this.#collect(connection, type, frame) },
         { sql: settingsWithTheSql(pooled.baseline, this.order.settings), ended },
       );
+      this.#isEnding = true;
+      await this.output.settled();
     } catch (error) {
       failure = error;
     } finally {
@@ -362,13 +366,22 @@ export class Worker {
   }
 
   #collect(connection: BackendConnection, type: number, frame: Buffer): void {
-    const hadFailed = this.output.failure !== undefined;
     const kept = this.output.take(type, frame);
     if (kept !== undefined) {
       connection.pause();
-      void kept.finally(() => connection.resume());
+      void kept.then(() => {
+        connection.resume();
+        this.#endFailed(connection);
+      });
     }
-    if (this.output.failure !== undefined && !hadFailed) void connection.cancel();
+    this.#endFailed(connection);
+  }
+
+  /** Its output cannot be kept: then the SQL need not go on. */
+  #endFailed(connection: BackendConnection): void {
+    if (this.output.failure === undefined || this.#isEnding || this.hasEnded) return;
+    this.#isEnding = true;
+    void connection.cancel();
   }
 
   async #finish(pooled: PooledConnection, failure: unknown): Promise<void> {

@@ -5,6 +5,9 @@ import { fileURLToPath } from 'node:url';
 
 const main = fileURLToPath(new URL('../../proxy/main.js', import.meta.url));
 
+/** One process, unless a test is about several, or whoever runs the tests wants all of them with several. */
+const workers = process.env['PGBG_TEST_WORKERS'] ?? '1';
+
 /** The proxy as a process of its own, as users run it. */
 export class ProxyProcess {
   stdout = '';
@@ -17,7 +20,7 @@ export class ProxyProcess {
     // Nothing of the developer's own settings: they would change what is tested.
     const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('PGBG_'));
     this.child = spawn(process.execPath, [main, ...options], {
-      env: { ...Object.fromEntries(inherited), ...environment },
+      env: { ...Object.fromEntries(inherited), PGBG_WORKERS: workers, ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.child.stdout?.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { availableParallelism } from 'node:os';
 import { readFileSync } from 'node:fs';
 import {
   commandLine,
@@ -60,6 +61,7 @@ describe('commandLine', () => {
     expect((await read()).run).to.deep.equal({
       listen: { host: '127.0.0.1', port: 6432 },
       unixSocketDir: undefined,
+      workers: availableParallelism(),
       upstream: undefined,
       dataDirectory: undefined,
       authType: 'trust',

@@ -3,7 +3,8 @@ import { mkdtemp, readdir, readlink, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BackgroundError } from '../../src/errors.ts';
-import { RowSpool, SpoolBudget } from '../../src/row-spool.ts';
+import { RowSpool } from '../../src/row-spool.ts';
+import { SpoolBudget } from '../../src/spool-budget.ts';
 import { dataRow } from '../support/messages.ts';
 import { rejectionOf } from '../support/rejection.ts';
 
