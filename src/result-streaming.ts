@@ -17,7 +17,8 @@ export class ResultStreaming {
   readonly #caller: Caller;
   readonly #consume: () => Promise<void>;
   #sink: RowSink | undefined;
-  #stream: Promise<RowStream> | undefined;
+  #stream: RowStream | undefined;
+  #fed: Promise<void> | undefined;
   #isOff = false;
 
   /** @param consume forgets the worker */
@@ -54,8 +55,9 @@ export class ResultStreaming {
       if (isLarge) this.#begin();
     }
     this.#isOff = true;
-    const stream = await this.#stream;
+    const stream = this.#stream;
     if (stream === undefined) return undefined;
+    await this.#fed;
     await stream.hasRoom();
     this.#caller.abandoned.throwIfAborted();
     if (this.#worker.error !== undefined) return undefined;
@@ -77,10 +79,12 @@ export class ResultStreaming {
     this.#sink = this.#caller.stream({ ...result, hasAllDigits });
     this.#isOff = true;
     if (this.#sink === undefined) return;
-    this.#stream = this.#worker.streamTo(this.#sink);
-    this.#stream.catch(() => {}); // told by finish()
+    const stream = this.#worker.streamTo(this.#sink);
+    this.#stream = stream;
+    this.#fed = this.#worker.feed(stream);
+    this.#fed.catch(() => {}); // told by finish()
     const giveUp = () => {
-      this.#worker.output.stream?.stop();
+      stream.stop();
       void this.#consume();
     };
     abandoned.addEventListener('abort', giveUp, { once: true });

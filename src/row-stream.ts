@@ -18,6 +18,8 @@ export class RowStream {
   #to = 0;
   #room: Promise<void> | undefined;
   #isStopped = false;
+  #settleStopped: () => void = () => {};
+  readonly #stopped = new Promise<void>((resolve) => (this.#settleStopped = resolve));
 
   /** @param connection undefined where it is not ours any more */
   constructor(sink: RowSink, connection: BackendConnection | undefined, pid: number) {
@@ -67,10 +69,10 @@ export class RowStream {
     this.#connection = undefined;
   }
 
-  /** Settles when the sink takes more. */
+  /** Settles when the sink takes more, or gets no more. */
   async hasRoom(): Promise<void> {
     this.flush();
-    await this.#room;
+    await Promise.race([this.#room, this.#stopped]);
   }
 
   notice(fields: ReportFields): void {
@@ -78,10 +80,12 @@ export class RowStream {
     if (!this.#isStopped) this.#sink.notice(fields, this.#pid);
   }
 
-  /** Nobody wants more of it: what comes is dropped. */
+  /** Nobody wants more of it: what comes is dropped, and does not wait for whoever reads slowly. */
   stop(): void {
     this.#isStopped = true;
     this.#memory = undefined;
+    this.#settleStopped();
+    this.#goOn();
   }
 
   get isStopped(): boolean {

@@ -220,10 +220,14 @@ export class Worker {
     return { columns, formats: reported, mayChangeFormats: this.#mayChangeFormats };
   }
 
-  /** Gives the rows that there are to a sink, and those that come when they come. Settles when the first of these are given. */
-  async streamTo(sink: RowSink): Promise<RowStream> {
+  /** A way for the rows to a sink, which feed() fills. */
+  streamTo(sink: RowSink): RowStream {
+    return new RowStream(sink, this.hasEnded ? undefined : this.connection, this.pid);
+  }
+
+  /** Gives the rows that there are to a stream, and those that come when they come. Settles when the first of these are given. */
+  async feed(stream: RowStream): Promise<void> {
     const connection = this.hasEnded ? undefined : this.connection;
-    const stream = new RowStream(sink, connection, this.pid);
     connection?.pause();
     try {
       for await (const frames of this.output.rows.readBatches()) {
@@ -233,7 +237,6 @@ export class Worker {
       }
       this.output.rows.reset();
       this.output.stream = stream;
-      return stream;
     } finally {
       connection?.resume();
     }

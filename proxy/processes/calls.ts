@@ -23,8 +23,19 @@ export interface AcceptedCredential {
   readonly credential: CredentialMessage;
 }
 
+/** What one serving process tells all others, or asks them: through the primary, which does so in its name. */
+type CallsOfAll = {
+  readonly makeWay: Call<null, void>;
+  readonly doubt: Call<null, void>;
+  readonly accepted: Call<AcceptedCredential, void>;
+  readonly filesChanged: Call<null, void>;
+  readonly waits: Call<null, readonly SessionWait[]>;
+  /** A CancelRequest's pid and key, in hex: whether another process has taken care of it. */
+  readonly cancel: Call<string, boolean>;
+};
+
 /** What a serving process asks of the primary, or tells it. */
-export type PrimaryCalls = {
+export type PrimaryCalls = CallsOfAll & {
   readonly order: Call<null, ServingOrder>;
   /** Clients may come. */
   readonly ready: Call<null, void>;
@@ -39,26 +50,12 @@ export type PrimaryCalls = {
   /** See ByteLease. */
   readonly takeBytes: Call<{ readonly needed: number; readonly wanted: number }, number>;
   readonly giveBackBytes: Call<number, void>;
-  /** What the others are to be told, or asked, in its name. */
-  readonly makeWay: Call<null, void>;
-  readonly doubt: Call<null, void>;
-  readonly accepted: Call<AcceptedCredential, void>;
-  readonly filesChanged: Call<null, void>;
-  readonly waits: Call<null, readonly SessionWait[]>;
-  /** A CancelRequest's pid and key, in hex: whether another process has taken care of it. */
-  readonly cancel: Call<string, boolean>;
 };
 
 /** What the primary asks of a serving process, or tells it. */
-export type ServingCalls = {
+export type ServingCalls = CallsOfAll & {
   /** A client has come; the connection goes along. Its argument: whether by the Unix socket. Answered when taken. */
   readonly client: Call<boolean, true>;
-  readonly makeWay: Call<null, void>;
-  readonly doubt: Call<null, void>;
-  readonly accepted: Call<AcceptedCredential, void>;
-  readonly filesChanged: Call<null, void>;
-  readonly waits: Call<null, readonly SessionWait[]>;
-  readonly cancel: Call<string, boolean>;
   readonly runningWorkers: Call<null, number>;
   /** It is to end; its argument: whether without waiting for its workers. */
   readonly stop: Call<boolean, void>;

@@ -325,6 +325,26 @@ describe('the rows of a worker', () => {
     expect(rowsOf(await client.query(reading('SELECT 1', 'n int')))).to.have.length(1);
   });
 
+  it('do not hold up the worker when a reader that has stopped reading is cancelled', async () => {
+    const sql = `SELECT repeat('x', 500) FROM generate_series(1, 200000)`;
+    client.socket.pause();
+    client.socket.write(serialize.query(reading(sql)));
+    const admin = await proxy.database.direct();
+    await eventually(async () => {
+      const { rows } = await admin.query(
+        `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'ClientWrite' AND query = $1`,
+        [sql],
+      );
+      expect(rows).to.have.length(1);
+    });
+    expect(proxy.engine.runningWorkers).to.equal(1);
+    await admin.query('SELECT pg_cancel_backend($1)', [client.pid]);
+    await eventually(() => {
+      expect(proxy.engine.runningWorkers).to.equal(0);
+      return Promise.resolve();
+    });
+  });
+
   it('are not lost when the reader is cancelled before the first', async () => {
     const sql = `${WAIT_AT_GATE}; ${MANY}`;
     const [, row] = await client.query(`SELECT pg_background_launch('${quoted(sql)}')`);
