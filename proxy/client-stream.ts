@@ -55,6 +55,8 @@ export function isSameForClient(
 export class ClientStream implements RowSink {
   readonly #link: ClientLink;
   #isStopped = false;
+  #settleStopped: () => void = () => {};
+  readonly #stopped = new Promise<void>((resolve) => (this.#settleStopped = resolve));
   /** How many rows there were in all, once that is known. */
   rowCount: number | undefined;
 
@@ -64,7 +66,8 @@ export class ClientStream implements RowSink {
 
   rows(frames: Buffer): Promise<void> | undefined {
     if (this.#isStopped || this.#link.toClient(frames)) return undefined;
-    return this.#link.clientDrained();
+    // Behind an error nothing more is sent: the worker need not wait for whoever does not read it.
+    return Promise.race([this.#link.clientDrained(), this.#stopped]);
   }
 
   notice(fields: ReportFields, pid: number): void {
@@ -85,5 +88,6 @@ export class ClientStream implements RowSink {
   /** The server has ended the statement with an error: nothing may come behind that. */
   stop(): void {
     this.#isStopped = true;
+    this.#settleStopped();
   }
 }

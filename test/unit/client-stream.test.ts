@@ -85,6 +85,16 @@ describe('ClientStream', () => {
     await stream.rows(Buffer.from('row'));
   });
 
+  it('waits for a slow client no longer than the statement lasts', async () => {
+    const stream = new ClientStream({
+      toClient: () => false,
+      clientDrained: () => new Promise(() => {}),
+    });
+    const room = stream.rows(Buffer.from('row'));
+    stream.stop();
+    await room;
+  });
+
   it('sends nothing behind the end of the statement', () => {
     const sent: Buffer[] = [];
     const stream = new ClientStream({
