@@ -113,16 +113,17 @@ COMMENT ON FUNCTION pgbackground.armor(pg_catalog.json) IS 'Gives JSON as base64
 -- A packet is the text pgbg:<nonce>:<base64 of an 8-byte tag and the masked bytes>. It stands in the
 -- application_name of the proxy's control link or, where this role may read that, in a comment that is
 -- its query text, perhaps between others'. Only shared memory is read: it works in every isolation level.
-CREATE FUNCTION pgbackground.read_packet(nonce pg_catalog.text, seed pg_catalog.bytea, packet integer, wide boolean)
+CREATE FUNCTION pgbackground.read_packet(nonce pg_catalog.text, seed pg_catalog.bytea, packet integer, own_role pg_catalog.oid, wide boolean)
 RETURNS pg_catalog.bytea LANGUAGE plpgsql VOLATILE AS $function$
 #variable_conflict use_variable
 DECLARE
-  own_role pg_catalog.oid := (SELECT a.usesysid FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a);
   prefix   pg_catalog.text := pg_catalog.concat('pgbg:', nonce, ':');
   linked   pg_catalog.text := pg_catalog.current_setting('pgbg_proxy.control_pid', true);
   source   integer;
   found_at pg_catalog.record;
   sealed   pg_catalog.bytea;
+  masked   pg_catalog.bytea;
+  mask     pg_catalog.bytea;
   opened   pg_catalog.bytea;
   salt     pg_catalog.bytea := seed OPERATOR(pg_catalog.||) pg_catalog.int4send(packet);
   rounds   integer := 0;
@@ -154,18 +155,15 @@ BEGIN
       IF found_at.carried OPERATOR(pg_catalog.~) ':([A-Za-z0-9+/]{4}){3,}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$' THEN
         sealed := pg_catalog.decode(
           pg_catalog.substr(found_at.carried, pg_catalog.length(prefix) OPERATOR(pg_catalog.+) 1), 'base64');
-        opened := (
-          SELECT pg_catalog.string_agg(pg_catalog.int8send(
-                   pg_catalog.concat('x', pg_catalog.encode(pg_catalog.substr(
-                     sealed OPERATOR(pg_catalog.||) pg_catalog.int8send(0),
-                     9 OPERATOR(pg_catalog.+) (w OPERATOR(pg_catalog.*) 8), 8), 'hex'))::bit(64)::bigint
-                   OPERATOR(pg_catalog.#)
-                   pg_catalog.concat('x', pg_catalog.encode(pg_catalog.substr(
-                     pg_catalog.sha256(salt OPERATOR(pg_catalog.||) pg_catalog.int4send(w OPERATOR(pg_catalog./) 4)),
-                     1 OPERATOR(pg_catalog.+) ((w OPERATOR(pg_catalog.%) 4) OPERATOR(pg_catalog.*) 8), 8), 'hex'))::bit(64)::bigint),
-                   ''::pg_catalog.bytea ORDER BY w)
-            FROM pg_catalog.generate_series(0, (pg_catalog.length(sealed) OPERATOR(pg_catalog.-) 9) OPERATOR(pg_catalog./) 8) AS w);
-        opened := pg_catalog.substr(opened, 1, pg_catalog.length(sealed) OPERATOR(pg_catalog.-) 8);
+        masked := pg_catalog.substr(sealed, 9);
+        mask := ''::pg_catalog.bytea;
+        FOR block IN 0 .. (pg_catalog.length(masked) OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) 32 LOOP
+          mask := mask OPERATOR(pg_catalog.||) pg_catalog.sha256(salt OPERATOR(pg_catalog.||) pg_catalog.int4send(block));
+        END LOOP;
+        -- Bytes can be XORed as bits only; behind the four of its length, a bit string is sent as bytes.
+        opened := pg_catalog.substr(pg_catalog.varbit_send(
+          pg_catalog.concat('x', pg_catalog.encode(masked, 'hex'))::bit varying OPERATOR(pg_catalog.#)
+          pg_catalog.concat('x', pg_catalog.encode(pg_catalog.substr(mask, 1, pg_catalog.length(masked)), 'hex'))::bit varying), 5);
         IF pg_catalog.substr(sealed, 1, 8) OPERATOR(pg_catalog.=) pg_catalog.substr(pg_catalog.sha256(
              salt OPERATOR(pg_catalog.||) pg_catalog.int4send(-1) OPERATOR(pg_catalog.||) opened), 1, 8) THEN
           IF linked OPERATOR(pg_catalog.=) found_at.pid::pg_catalog.text THEN
@@ -186,7 +184,7 @@ BEGIN
     HINT = 'The server or this role may have no free connection (max_connections, CONNECTION LIMIT), or the proxy is gone.';
 END
 $function$;
-COMMENT ON FUNCTION pgbackground.read_packet(pg_catalog.text, pg_catalog.bytea, integer, boolean) IS
+COMMENT ON FUNCTION pgbackground.read_packet(pg_catalog.text, pg_catalog.bytea, integer, pg_catalog.oid, boolean) IS
   'Waits for one packet of a reply and gives it unmasked; fails with 53000 after 5 seconds.';
 
 -- Sleeps until the proxy lets go of an advisory lock, 10 s at most. The subtransaction is always
@@ -214,21 +212,22 @@ DECLARE
     pg_catalog.sha256(pg_catalog.uuid_send(pg_catalog.gen_random_uuid())), 1, 12), 'base64');
   seed    pg_catalog.bytea := pg_catalog.sha256(pg_catalog.uuid_send(pg_catalog.gen_random_uuid())
     OPERATOR(pg_catalog.||) pg_catalog.uuid_send(pg_catalog.gen_random_uuid()));
-  wide    boolean;
-  payload pg_catalog.text;
-  pieces  pg_catalog.bytea[];
-  piece   pg_catalog.bytea;
-  packet  integer := 0;
-  reply   pg_catalog.json;
-  problem pg_catalog.json;
+  own_role pg_catalog.oid;
+  wide     boolean;
+  payload  pg_catalog.text;
+  pieces   pg_catalog.bytea[];
+  piece    pg_catalog.bytea;
+  packet   integer := 0;
+  reply    pg_catalog.json;
+  problem  pg_catalog.json;
 BEGIN
   IF pg_catalog.current_setting('pgbg_proxy.session', true) IS NULL THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
       MESSAGE = 'pg_background works only in sessions of pg-background-proxy',
       HINT = 'This session reached the server directly: connect to the proxy instead.';
   END IF;
-  wide := (SELECT pg_catalog.pg_has_role(a.usesysid, 'USAGE')
-             FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a);
+  own_role := (SELECT a.usesysid FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a);
+  wide := pg_catalog.pg_has_role(own_role, 'USAGE');
   payload := pg_catalog.concat(nonce, ',', pg_catalog.encode(seed, 'hex'), ',', wide::integer, ' ',
     pgbackground.armor(pg_catalog.json_build_object('verb', verb, 'arguments', arguments)));
   IF pg_catalog.length(payload) OPERATOR(pg_catalog.>) 66000000 THEN
@@ -248,13 +247,18 @@ BEGIN
     pieces := ARRAY[]::pg_catalog.bytea[];
     LOOP
       packet := packet OPERATOR(pg_catalog.+) 1;
-      piece := pgbackground.read_packet(nonce, seed, packet, wide);
+      piece := pgbackground.read_packet(nonce, seed, packet, own_role, wide);
       RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('A ', nonce, ' ', packet);
       pieces := pg_catalog.array_append(pieces, pg_catalog.substr(piece, 2));
       EXIT WHEN pg_catalog.get_byte(piece, 0) OPERATOR(pg_catalog.=) 0;
     END LOOP;
-    reply := pg_catalog.convert_from((SELECT pg_catalog.string_agg(p.piece, ''::pg_catalog.bytea ORDER BY p.n)
-      FROM pg_catalog.unnest(pieces) WITH ORDINALITY AS p(piece, n)), pg_catalog.getdatabaseencoding());
+    -- Most replies are one piece.
+    piece := pieces[1];
+    IF pg_catalog.cardinality(pieces) OPERATOR(pg_catalog.>) 1 THEN
+      piece := (SELECT pg_catalog.string_agg(p.piece, ''::pg_catalog.bytea ORDER BY p.n)
+                  FROM pg_catalog.unnest(pieces) WITH ORDINALITY AS p(piece, n));
+    END IF;
+    reply := pg_catalog.convert_from(piece, pg_catalog.getdatabaseencoding());
     IF COALESCE(reply OPERATOR(pg_catalog.->>) 'busy', 'false') OPERATOR(pg_catalog.<>)
        COALESCE(pg_catalog.current_setting('pgbg_proxy.is_busy', true), 'false') THEN
       PERFORM pg_catalog.set_config('pgbg_proxy.is_busy', COALESCE(reply OPERATOR(pg_catalog.->>) 'busy', 'false'), false);
@@ -352,6 +356,13 @@ CREATE FUNCTION pgbackground.custom_settings(sql pg_catalog.text)
 RETURNS pg_catalog.json LANGUAGE plpgsql STABLE AS $function$
 #variable_conflict use_variable
 BEGIN
+  -- Most SQL names none, and then there is nothing to look for.
+  IF pg_catalog.strpos(sql, '.') OPERATOR(pg_catalog.=) 0 AND pg_catalog.current_setting('pgbg_proxy.custom_settings', true) IS NULL THEN
+    RETURN pg_catalog.json_strip_nulls(pg_catalog.json_build_object(
+      'pg_background.max_workers', pg_catalog.current_setting('pg_background.max_workers', true),
+      'pg_background.default_queue_size', pg_catalog.current_setting('pg_background.default_queue_size', true),
+      'pg_background.worker_timeout', pg_catalog.current_setting('pg_background.worker_timeout', true)));
+  END IF;
   RETURN (SELECT pg_catalog.json_object_agg(n.name, pg_catalog.current_setting(n.name, true))
             FROM (SELECT k.name FROM pg_catalog.unnest(ARRAY['pg_background.max_workers', 'pg_background.default_queue_size', 'pg_background.worker_timeout']
                     OPERATOR(pg_catalog.||) pg_catalog.string_to_array(pg_catalog.current_setting('pgbg_proxy.custom_settings', true), ',')) AS k(name)

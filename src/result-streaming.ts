@@ -3,7 +3,6 @@ import type { Arguments } from './callback.ts';
 import type { RowSink } from './row-sink.ts';
 import type { RowStream } from './row-stream.ts';
 import type { Caller, Reply } from './session-calls.ts';
-import { fitsInReply } from './transfer.ts';
 import type { Worker } from './worker.ts';
 
 /**
@@ -49,11 +48,7 @@ export class ResultStreaming {
 
   /** The worker has ended. @returns what the function is told when it is not to return the rows itself */
   async finish(): Promise<Reply | undefined> {
-    const { output, error } = this.#worker;
-    if (this.#stream === undefined && error === undefined) {
-      const isLarge = !fitsInReply(output.rows, this.#caller.packetBytes);
-      if (isLarge) this.#begin();
-    }
+    if (this.#stream === undefined && this.#worker.error === undefined) this.#begin();
     this.#isOff = true;
     const stream = this.#stream;
     if (stream === undefined) return undefined;

@@ -145,9 +145,10 @@ describe('a reply', () => {
       // The forger has even made the function look at nobody else.
       await victim.query(`SELECT set_config('pgbg_proxy.control_pid', $1, false)`, [String(pid)]);
       const own = await victim.value('SELECT pg_backend_pid()');
+      const role = await victim.value(`SELECT 'reply_login'::regrole::oid`);
       const reading = victim.value(
-        `SELECT convert_from(substr(pgbackground.read_packet($1, $2, 2, false), 2), 'UTF8')`,
-        [nonce, seed],
+        `SELECT convert_from(substr(pgbackground.read_packet($1, $2, 2, $3, false), 2), 'UTF8')`,
+        [nonce, seed, role],
       );
       let isOver = false;
       void reading.finally(() => (isOver = true)).catch(() => {});
