@@ -9,6 +9,7 @@ import {
   reportFields,
   decodeRowDescription,
   isPlainResult,
+  isResultOfLaunch,
   type BackgroundSession,
   type ColumnType,
   type ReportFields,
@@ -29,6 +30,9 @@ import { StatementRepeater, type SessionStreams } from './statement-repeater.ts'
 
 /** Longer texts are not looked into: parsing them would hold up every session. */
 const MAX_PARSED_BYTES = 1024 * 1024;
+
+/** Objects that came with the server have smaller numbers. */
+const FIRST_NORMAL_OID = 16_384;
 
 /** ReadyForQuery outside a transaction block. */
 const IDLE = 'I'.charCodeAt(0);
@@ -57,6 +61,8 @@ interface LoneQuery {
   readonly text: string;
   readonly startedAt: number;
   readonly isInTransaction: boolean;
+  /** Among all messages of the client. */
+  readonly place: number;
 }
 
 /**
@@ -77,6 +83,7 @@ export class Interceptor implements SessionEvents {
   readonly #pending = new PendingAnswers();
   #lone: LoneQuery | undefined;
   #isLone = false;
+  #messageCount = 0;
   #isInTransaction = false;
   /** A text with ALTER or EXTENSION and our name was sent, and what it does may not be committed yet. */
   #mayAlter = false;
@@ -144,11 +151,21 @@ export class Interceptor implements SessionEvents {
     return true;
   }
 
+  plainPlace(): number | undefined {
+    if (this.#lone === undefined || this.#declared.length === 0) return undefined;
+    // The input function of a type that somebody has made may do anything.
+    const isBuiltIn = this.#declared.every(({ oid }) => oid < FIRST_NORMAL_OID);
+    return isBuiltIn && isResultOfLaunch(this.#lone.text) ? this.#lone.place : undefined;
+  }
+
   stream(verb: Verb, result: StreamableResult): RowSink | undefined {
     if (this.#lone === undefined || this.repeater.isHolding || !this.#sharesEncoding)
       return undefined;
     if (!isSameForClient(result, this.#declared, this.#parameters)) return undefined;
-    if (!isPlainResult(this.#lone.text, verb)) return undefined;
+    const { text } = this.#lone;
+    const isPlain =
+      verb === 'pg_background_launch' ? isResultOfLaunch(text) : isPlainResult(text, verb);
+    if (!isPlain) return undefined;
     this.#stream = new ClientStream({
       toClient: (bytes) => this.#addForClient(bytes),
       clientDrained: () => this.#links.clientDrained(),
@@ -296,6 +313,7 @@ export class Interceptor implements SessionEvents {
   }
 
   #clientSpoke(type: number): void {
+    this.#messageCount++;
     this.#lone = undefined;
     this.#isLone = type === MessageType.query && this.#pending.areNone;
     this.#isInTransaction = !this.#pending.isIdle;
@@ -311,7 +329,7 @@ export class Interceptor implements SessionEvents {
     if (session === undefined) return frame;
     if (this.#isLone) {
       const isInTransaction = this.#isInTransaction;
-      this.#lone = { text: text.slice(0, -1), startedAt: Date.now(), isInTransaction };
+      this.#lone = { text: text.slice(0, -1), startedAt: Date.now(), isInTransaction, place: this.#messageCount };
     }
     if (/alter|extension/i.test(text)) this.#mayAlter = true;
     if (!/extension/i.test(text)) return frame;

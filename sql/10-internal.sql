@@ -394,29 +394,77 @@ END
 $function$;
 COMMENT ON FUNCTION pgbackground.shown_settings() IS 'Gives what SHOW ALL gives: name, setting, description.';
 
--- The settings go along when the proxy has not been sent these before, or has forgotten them.
+-- The settings go along when the proxy has not been sent these before, or has forgotten them. Where the
+-- session has sent nothing but plain launches, the proxy knows that they are the same, and has said so.
 CREATE FUNCTION pgbackground.launch(verb pg_catalog.text, sql pg_catalog.text, queue_size integer)
 RETURNS pg_catalog.json LANGUAGE plpgsql VOLATILE AS $function$
 #variable_conflict use_variable
 DECLARE
-  digest pg_catalog.text := pgbackground.settings_digest();
-  sent   boolean := COALESCE(digest OPERATOR(pg_catalog.=) pg_catalog.current_setting('pgbg_proxy.settings_digest', true), false);
-  reply  pg_catalog.json;
+  before  pg_catalog.text := COALESCE(pg_catalog.current_setting('pgbg_proxy.is_plain', true), '');
+  plain   boolean := before OPERATOR(pg_catalog.=) 'true';
+  digest  pg_catalog.text;
+  sent    boolean := plain;
+  reply   pg_catalog.json;
 BEGIN
   LOOP
+    IF digest IS NULL AND NOT plain THEN
+      digest := pgbackground.settings_digest();
+      sent := COALESCE(digest OPERATOR(pg_catalog.=) pg_catalog.current_setting('pgbg_proxy.settings_digest', true), false);
+    END IF;
     reply := pgbackground.call(verb, pg_catalog.json_build_object('sql', sql, 'queueSize', queue_size,
       'maxWorkers', pg_catalog.current_setting('pg_background.max_workers', true),
       'defaultQueueSize', pg_catalog.current_setting('pg_background.default_queue_size', true),
       'workerTimeout', pg_catalog.current_setting('pg_background.worker_timeout', true),
-      'settingsDigest', digest, 'settings', CASE WHEN sent THEN NULL ELSE pgbackground.session_settings() END,
+      'isUnchanged', plain, 'settingsDigest', digest, 'settings', CASE WHEN sent THEN NULL ELSE pgbackground.session_settings() END,
+      'isDirect', CASE WHEN plain THEN pgbackground.is_visible('pg_background_result') END,
+      'extraFloatDigits', pg_catalog.current_setting('extra_float_digits'),
       'custom', pgbackground.custom_settings(sql)));
     EXIT WHEN reply OPERATOR(pg_catalog.->) 'sendSettings' IS NULL;
-    sent := false;
+    sent := plain;
+    plain := false;
   END LOOP;
   IF NOT sent THEN
     PERFORM pg_catalog.set_config('pgbg_proxy.settings_digest', digest, false);
+  END IF;
+  IF COALESCE(reply OPERATOR(pg_catalog.->>) 'isPlain', '') OPERATOR(pg_catalog.<>) before THEN
+    PERFORM pg_catalog.set_config('pgbg_proxy.is_plain', COALESCE(reply OPERATOR(pg_catalog.->>) 'isPlain', ''), false);
+  END IF;
+  IF reply OPERATOR(pg_catalog.->) 'receipt' IS NOT NULL THEN
+    PERFORM pg_catalog.set_config('pgbg_proxy.streamed', pg_catalog.concat(
+      reply OPERATOR(pg_catalog.->>) 'pid', ' ', reply OPERATOR(pg_catalog.->>) 'receipt'), false);
   END IF;
   RETURN reply;
 END
 $function$;
 COMMENT ON FUNCTION pgbackground.launch(pg_catalog.text, pg_catalog.text, integer) IS 'What the three launching functions share.';
+
+-- A statement that is nothing but the result of a launch may have had it, past the functions, before the launch
+-- returned. In functions that run as another role that is not believed: who calls them could have set it.
+CREATE FUNCTION pgbackground.was_streamed(pid integer)
+RETURNS boolean LANGUAGE plpgsql VOLATILE AS $function$
+#variable_conflict use_variable
+DECLARE
+  streamed pg_catalog.text := pg_catalog.current_setting('pgbg_proxy.streamed', true);
+BEGIN
+  IF streamed IS NULL OR pg_catalog.split_part(streamed, ' ', 1) OPERATOR(pg_catalog.<>) pid::pg_catalog.text THEN
+    RETURN false;
+  END IF;
+  PERFORM pg_catalog.set_config('role', pg_catalog.current_setting('role'), true);
+  PERFORM pg_catalog.set_config('pgbg_proxy.streamed', '', false);
+  RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('F ', pg_catalog.split_part(streamed, ' ', 2));
+  RETURN true;
+EXCEPTION
+  WHEN insufficient_privilege THEN
+    RETURN false;
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.was_streamed(integer) IS 'Tells whether the client has the result of a launch already, and confirms it.';
+
+CREATE FUNCTION pgbackground.is_visible(verb pg_catalog.text)
+RETURNS boolean LANGUAGE plpgsql STABLE AS $function$
+#variable_conflict use_variable
+BEGIN
+  RETURN (SELECT c.is_unique FROM pgbackground.visible_calls AS c WHERE c.verb OPERATOR(pg_catalog.=) verb);
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.is_visible(pg_catalog.text) IS 'Tells whether the name of a function that gives results can only mean that function.';

@@ -55,6 +55,9 @@ DECLARE
   cookie CONSTANT bigint := NULL;
   @result_variables@
 BEGIN
+  IF pgbackground.was_streamed(pid) THEN
+    RETURN;
+  END IF;
   @result_body@
 END
 $function$;

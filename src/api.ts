@@ -57,6 +57,8 @@ export const internalFunctions = [
   'shown_settings()',
   'custom_settings(pg_catalog.text)',
   'launch(pg_catalog.text, pg_catalog.text, pg_catalog.int4)',
+  'was_streamed(pg_catalog.int4)',
+  'is_visible(pg_catalog.text)',
   'wrong_type()',
   'type_name(pg_catalog.oid)',
   'type_names(pg_catalog.json)',

@@ -284,6 +284,7 @@ export class BackgroundSession {
         call.awaited = worker;
         return true;
       },
+      plainPlace: () => this.#events.plainPlace(),
       stream: (result) => this.#events.stream(verb, result),
       offer: (result) => {
         this.#releaseOffered(call);

@@ -220,6 +220,7 @@ export class BackgroundEngine {
       noticesRaised: (notices, pid) => raised.noticesRaised(notices, pid),
       unanswered: (reason) => raised.unanswered(reason),
       canRepeat: () => false,
+      plainPlace: () => undefined,
       stream: () => undefined,
       repeat: () => {},
     };

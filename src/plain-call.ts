@@ -43,6 +43,13 @@ export function isPlainResult(sql: DatabaseText, name: string): boolean {
   return isPlainCall(found.call, name) || isPlainCall(found.call, name, 'pg_background_launch');
 }
 
+/** Whether a statement is `SELECT * FROM pg_background_result(pg_background_launch(…)) AS (…)`, with constants. */
+export function isResultOfLaunch(sql: DatabaseText): boolean {
+  const call = onlyCallOf(sql)?.call;
+  const [launch] = (call?.['args'] ?? []) as Node[];
+  return launch?.['FuncCall'] !== undefined && isPlainResult(sql, 'pg_background_result');
+}
+
 function isPlainCall(call: Fields, name: string, ...inner: readonly string[]): boolean {
   const known = ['funcname', 'args', 'funcformat', 'location'];
   if (Object.keys(call).some((key) => !known.includes(key))) return false;

@@ -8,14 +8,14 @@ import { BackgroundError, reportFieldsOf, RoleRenamed, type ReportFields } from 
 import type { PoolOwner } from './connection-pool.ts';
 import type { Login } from './login.ts';
 import { notAttached, Registry } from './registry.ts';
-import { RememberedSettings, type SentSettings } from './sent-settings.ts';
+import { RememberedSettings, signerOf, UnchangedSettings, type SentSettings } from './sent-settings.ts';
 import { ResultStreaming } from './result-streaming.ts';
 import type { RowSink, StreamableResult } from './row-sink.ts';
 import type { SessionLogins } from './session-logins.ts';
 import type { SpoolBudget } from './spool-budget.ts';
 import { maxWorkers, readSetting, workerTimeout } from './setting-value.ts';
 import type { FindBlockers, WaitGraph } from './wait-graph.ts';
-import { prepareDirectRows, prepareRows, type PreparedRows } from './transfer.ts';
+import { fitsInReply, prepareDirectRows, prepareRows, type PreparedRows } from './transfer.ts';
 import { listColumns } from './worker-list.ts';
 import { Worker } from './worker.ts';
 
@@ -53,6 +53,8 @@ export interface Caller {
   offer(result: OfferedResult): void;
   /** Where the result can go while it comes, see SessionEvents. */
   stream(result: StreamableResult): RowSink | undefined;
+  /** The place of the asking statement where it is plain, see SessionEvents. */
+  plainPlace(): number | undefined;
   /** Whether the asking statement can end now and be run again when the worker has ended. */
   leave(worker: Worker): boolean;
   /** How many bytes of an answer one packet carries for the asking role. */
@@ -76,6 +78,9 @@ const LATER = { later: true };
 /** Tells a function to launch again, and to send the settings in effect. */
 const SEND_SETTINGS = { sendSettings: true };
 
+/** How long a plain launch may take longer for its result: that would be waited for anyway. */
+const PASS_ON_MS = 3;
+
 /** How long a wait lasts before, and between, looking whether it can ever end. */
 const CYCLE_CHECK_MS = 1_000;
 const NO_ROWS_REFUSAL =
@@ -91,6 +96,7 @@ export class SessionCalls implements PoolOwner {
   readonly #preparing = new Set<Promise<unknown>>();
   readonly #registry = new Registry();
   readonly #remembered = new RememberedSettings();
+  readonly #unchanged = new UnchangedSettings();
   #isClosed = false;
 
   constructor(
@@ -162,7 +168,8 @@ export class SessionCalls implements PoolOwner {
     return this.#isClosed;
   }
 
-  async #launch(verb: Verb, args: Arguments, { context, link }: Caller): Promise<Reply> {
+  async #launch(verb: Verb, args: Arguments, caller: Caller): Promise<Reply> {
+    const { context, link } = caller;
     const queueBytes = queueSizeOf(args);
     const limit = readSetting(maxWorkers, args['maxWorkers']);
     if (this.#registry.counted >= limit) {
@@ -171,8 +178,10 @@ export class SessionCalls implements PoolOwner {
         hint: 'Wait for existing workers to complete, or increase pg_background.max_workers.',
       });
     }
-    const settings = this.#settingsOf(args, context);
+    const settings = this.#settingsOf(args, caller);
     if (settings === undefined) return SEND_SETTINGS;
+    const isPlain = this.#unchanged.note(caller, settings);
+    if (args['isDirect'] === true) this.#unchanged.confirm(caller);
     const { login, loginOid } = await this.#loginFor(context, link);
     const worker = new Worker(
       login,
@@ -200,15 +209,33 @@ export class SessionCalls implements PoolOwner {
     // The client may have gone while the worker was started: it goes on, as those before it.
     if (this.#isClosed) await worker.abandon();
     else this.#registry.add(worker);
-    return { pid: worker.pid, cookie: worker.order.cookie };
+    return {
+      pid: worker.pid,
+      cookie: worker.order.cookie,
+      ...(isPlain && { isPlain }),
+      ...(await this.#passOn(worker, args, caller)),
+    };
+  }
+
+  /** Gives a small result of a statement that is nothing but a launch and its result to the client, if it is there at once. */
+  async #passOn(worker: Worker, args: Arguments, caller: Caller): Promise<Reply | undefined> {
+    if (args['isDirect'] !== true || caller.plainPlace() === undefined) return undefined;
+    if (!(await worker.endsWithin(PASS_ON_MS)) || worker.error !== undefined) return undefined;
+    if (!fitsInReply(worker.output.rows, caller.packetBytes)) return undefined;
+    return this.#streaming(worker, { ...args, step: 'describe' }, caller).finish();
+  }
+
+  #streaming(worker: Worker, args: Arguments, caller: Caller): ResultStreaming {
+    return new ResultStreaming(worker, args, caller, () => this.#registry.drop(worker));
   }
 
   /** What the caller has set; undefined when its function must send that. */
-  #settingsOf(args: Arguments, { kind, roleOid }: SignedContext): SentSettings | undefined {
+  #settingsOf(args: Arguments, caller: Caller): SentSettings | undefined {
     const { settings, settingsDigest: digest } = args;
     const sent = typeof settings === 'object' && settings !== null ? settings : undefined;
+    if (args['isUnchanged'] === true) return this.#unchanged.find(caller);
     if (typeof digest !== 'string') return (sent ?? {}) as SentSettings;
-    const signer = `${kind} ${roleOid}`;
+    const signer = signerOf(caller.context);
     if (sent === undefined) return this.#remembered.find(signer, digest);
     this.#remembered.remember(signer, digest, sent as SentSettings);
     return sent as SentSettings;
@@ -256,7 +283,8 @@ export class SessionCalls implements PoolOwner {
         `results are disabled for PID ${worker.pid} (submitted via submit_v2)`,
       );
     }
-    const streaming = new ResultStreaming(worker, args, caller, () => this.#registry.drop(worker));
+    if (args['isDirect'] === true) this.#unchanged.confirm(caller);
+    const streaming = this.#streaming(worker, args, caller);
     if (!(await this.#untilEnd(worker, streaming.watching(caller)))) return LATER;
     const streamed = await streaming.finish();
     if (worker.error !== undefined) {

@@ -20,6 +20,11 @@ export interface SessionEvents {
    */
   canRepeat(verb: Verb, worker: { readonly pid: number; readonly cookie: string }): boolean;
   /**
+   * The place, among all messages of the client, of a statement that is nothing but a result of a launch and
+   * cannot have changed a setting; undefined for any other.
+   */
+  plainPlace(): number | undefined;
+  /**
    * Where a result's rows can go while they come, if the statement that runs is nothing but this call and
    * the client would be sent the same bytes; undefined where the function must return them.
    */

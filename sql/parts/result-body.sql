@@ -1,6 +1,6 @@
 -- Rows can go past this function, to the client, where the statement is sure to call this very function.
   description := pgbackground.call(verb, pg_catalog.json_build_object('step', 'describe', 'pid', pid, 'cookie', cookie::pg_catalog.text,
-    'isDirect', (SELECT d.is_unique FROM pgbackground.visible_calls AS d WHERE d.verb OPERATOR(pg_catalog.=) verb),
+    'isDirect', pgbackground.is_visible(verb),
     'extraFloatDigits', pg_catalog.current_setting('extra_float_digits')));
   IF description OPERATOR(pg_catalog.->) 'later' IS NOT NULL THEN
     RETURN;
