@@ -329,7 +329,12 @@ export class Interceptor implements SessionEvents {
     if (session === undefined) return frame;
     if (this.#isLone) {
       const isInTransaction = this.#isInTransaction;
-      this.#lone = { text: text.slice(0, -1), startedAt: Date.now(), isInTransaction, place: this.#messageCount };
+      this.#lone = {
+        text: text.slice(0, -1),
+        startedAt: Date.now(),
+        isInTransaction,
+        place: this.#messageCount,
+      };
     }
     if (/alter|extension/i.test(text)) this.#mayAlter = true;
     if (!/extension/i.test(text)) return frame;

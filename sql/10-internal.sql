@@ -460,10 +460,22 @@ END
 $function$;
 COMMENT ON FUNCTION pgbackground.was_streamed(integer) IS 'Tells whether the client has the result of a launch already, and confirms it.';
 
+-- Whether a statement that names this function, and types of pg_catalog, without schemas can mean nothing else.
 CREATE FUNCTION pgbackground.is_visible(verb pg_catalog.text)
 RETURNS boolean LANGUAGE plpgsql STABLE AS $function$
 #variable_conflict use_variable
+DECLARE
+  path pg_catalog.name[] := pg_catalog.current_schemas(true);
 BEGIN
+  -- Before pg_catalog, if it comes first, types are looked for in pg_temp. Domains are described as what they are of.
+  IF path[1] OPERATOR(pg_catalog.<>) 'pg_catalog'::pg_catalog.name THEN
+    IF COALESCE(path[2] OPERATOR(pg_catalog.<>) 'pg_catalog'::pg_catalog.name, true)
+       OR pg_catalog.to_regnamespace(pg_catalog.quote_ident(path[1]::pg_catalog.text))::pg_catalog.oid OPERATOR(pg_catalog.<>) pg_catalog.pg_my_temp_schema()
+       OR EXISTS (SELECT FROM pg_catalog.pg_type AS t
+                   WHERE t.typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND t.typtype OPERATOR(pg_catalog.=) 'd'::pg_catalog."char") THEN
+      RETURN false;
+    END IF;
+  END IF;
   RETURN (SELECT c.is_unique FROM pgbackground.visible_calls AS c WHERE c.verb OPERATOR(pg_catalog.=) verb);
 END
 $function$;

@@ -7,7 +7,9 @@ type Fields = Readonly<Record<string, unknown>>;
  * The call in `SELECT … FROM f(…) [AS (…)]` or `SELECT f(…)`, where a statement is no more than that.
  * `isWhole`: it gives all columns as they come, `SELECT *`.
  */
-export function onlyCallOf(sql: DatabaseText): { call: Fields; isWhole: boolean } | undefined {
+export function onlyCallOf(
+  sql: DatabaseText,
+): { call: Fields; isWhole: boolean; columns?: readonly Node[] } | undefined {
   const [statement, ...others] = parseStatements(sql) ?? [];
   const select = statement?.stmt?.['SelectStmt'];
   if (select === undefined || others.length > 0) return undefined;
@@ -30,7 +32,31 @@ export function onlyCallOf(sql: DatabaseText): { call: Fields; isWhole: boolean 
     return undefined;
   const [list, ...furtherLists] = (range['functions'] ?? []) as { List: { items: Node[] } }[];
   const call = furtherLists.length > 0 ? undefined : list?.List.items[0]?.['FuncCall'];
-  return call && { call, isWhole: values.length === 1 && isStar(values[0]) };
+  const columns = (range['coldeflist'] ?? []) as Node[];
+  return call && { call, isWhole: values.length === 1 && isStar(values[0]), columns };
+}
+
+/** Types of pg_catalog that may be called by their names alone; others are keywords, which the parser qualifies. */
+const BUILT_IN = new Set(
+  `bool char name int2 int4 int8 text oid tid xid xid8 cid json jsonb xml cidr inet macaddr macaddr8 bpchar varchar
+   time timetz date timestamp timestamptz interval bit varbit numeric float4 float8 uuid pg_lsn`.split(
+    /\s+/,
+  ),
+);
+
+/**
+ * Whether a column definition list names types of pg_catalog only. What the server says of its columns does not
+ * tell: it describes a domain as the type that the domain is of.
+ */
+function hasBuiltInTypes(columns: readonly Node[]): boolean {
+  return columns.every((column) => {
+    const type = column['ColumnDef']?.['typeName'] as Fields | undefined;
+    const names = ((type?.['names'] ?? []) as Node[]).map((name) => name['String']?.['sval']);
+    const [name, ...others] = names.reverse();
+    return others.length === 0
+      ? BUILT_IN.has(String(name))
+      : others.length === 1 && others[0] === 'pg_catalog';
+  });
 }
 
 /**
@@ -39,7 +65,7 @@ export function onlyCallOf(sql: DatabaseText): { call: Fields; isWhole: boolean 
  */
 export function isPlainResult(sql: DatabaseText, name: string): boolean {
   const found = onlyCallOf(sql);
-  if (found === undefined || !found.isWhole) return false;
+  if (!found?.isWhole || !hasBuiltInTypes(found.columns ?? [])) return false;
   return isPlainCall(found.call, name) || isPlainCall(found.call, name, 'pg_background_launch');
 }
 

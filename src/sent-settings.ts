@@ -89,6 +89,7 @@ export class UnchangedSettings {
 
   /** The functions in a plain statement are ours. */
   confirm(launch: LaunchPlace): void {
-    if (this.#last !== undefined && this.#last.place === launch.plainPlace()) this.#last.isConfirmed = true;
+    if (this.#last !== undefined && this.#last.place === launch.plainPlace())
+      this.#last.isConfirmed = true;
   }
 }

@@ -8,7 +8,12 @@ import { BackgroundError, reportFieldsOf, RoleRenamed, type ReportFields } from 
 import type { PoolOwner } from './connection-pool.ts';
 import type { Login } from './login.ts';
 import { notAttached, Registry } from './registry.ts';
-import { RememberedSettings, signerOf, UnchangedSettings, type SentSettings } from './sent-settings.ts';
+import {
+  RememberedSettings,
+  signerOf,
+  UnchangedSettings,
+  type SentSettings,
+} from './sent-settings.ts';
 import { ResultStreaming } from './result-streaming.ts';
 import type { RowSink, StreamableResult } from './row-sink.ts';
 import type { SessionLogins } from './session-logins.ts';

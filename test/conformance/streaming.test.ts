@@ -35,7 +35,7 @@ describe('the rows of a worker', () => {
     proxy = await TestProxy.startInstalled();
     await (
       await proxy.connect()
-    ).query(`CREATE SCHEMA elsewhere;
+    ).query(`CREATE SCHEMA elsewhere; CREATE DOMAIN word AS text;
       CREATE FUNCTION reads(pid int) RETURNS SETOF text LANGUAGE plpgsql AS $$
         BEGIN RETURN QUERY SELECT x || '!' FROM pg_background_result(pid) AS (x text); END $$;
       CREATE FUNCTION elsewhere.pg_background_result(pid int) RETURNS SETOF record LANGUAGE sql AS $$
@@ -141,6 +141,9 @@ describe('the rows of a worker', () => {
         `COPY (SELECT * FROM pg_background_result(${pid}) AS (x text)) TO STDOUT`,
       'two statements': (pid) =>
         `SELECT * FROM pg_background_result(${pid}) AS (x text); SELECT 'more'`,
+      'a domain': (pid) => `SELECT * FROM pg_background_result(${pid}) AS (x word)`,
+      'a domain that pg_temp hides a type with': (pid) =>
+        `SELECT * FROM pg_background_result(${pid}) AS (x text)`,
       'another type': (pid) => `SELECT * FROM pg_background_result(${pid}) AS (x varchar)`,
       EXPLAIN: (pid) => `EXPLAIN (ANALYZE) SELECT * FROM pg_background_result(${pid}) AS (x text)`,
     };
@@ -148,18 +151,22 @@ describe('the rows of a worker', () => {
       it(`of ${what}`, async () => {
         const pid = await launched();
         if (what.endsWith('search_path')) await client.query('SET search_path = elsewhere, public');
+        if (what.includes('pg_temp'))
+          await client.query('CREATE DOMAIN pg_temp.text AS pg_catalog.text');
         const statement = client.query(form(pid));
         await gate.openOnceWaiting(client.pid, statement);
         const answer = await statement;
         const rows = answer.filter(({ type }) => type === 'D');
         if (what.startsWith("another's")) expect(rows[0]?.body.toString()).to.match(/x!$/);
-        if (what === 'another type')
+        if (what === 'another type' || what.startsWith('a domain'))
           expect(fieldsOf(answer[1] as RawMessage)['C']).to.equal('42804');
       });
 
       it(`of ${what}, and nothing before`, async () => {
         const pid = await launched();
         if (what.endsWith('search_path')) await client.query('SET search_path = elsewhere, public');
+        if (what.includes('pg_temp'))
+          await client.query('CREATE DOMAIN pg_temp.text AS pg_catalog.text');
         client.socket.write(serialize.query(form(pid)));
         await gate.untilWaiting(1);
         // Others are served meanwhile, so what was on its way has come.

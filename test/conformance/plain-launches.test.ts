@@ -1,0 +1,232 @@
+/*
+ * A session that sends one launch with its result after the other asks the proxy once for each, and names no
+ * settings. Nobody should see a difference but in time, and nothing that changes a setting may go unnoticed.
+ */
+import { expect } from 'chai';
+import { eventually } from '../support/eventually.ts';
+import { TestProxy, type TestClient } from '../support/proxy.ts';
+import { RawClient } from '../support/wire.ts';
+
+const SHOWN = `SELECT current_setting('work_mem')`;
+const quoted = (sql: string) => sql.replaceAll("'", "''");
+const reading = (sql: string, columns = 'x text') =>
+  `SELECT * FROM pg_background_result(pg_background_launch('${quoted(sql)}')) AS (${columns})`;
+
+describe('plain launches in a row', () => {
+  let proxy: TestProxy;
+  let client: TestClient;
+
+  before(async () => {
+    proxy = await TestProxy.startInstalled();
+    const direct = await proxy.database.direct();
+    await direct.query(`CREATE FUNCTION sets(n int) RETURNS bool LANGUAGE plpgsql AS $$
+        BEGIN PERFORM set_config('work_mem', n || 'MB', false); RETURN true; END $$;
+      CREATE DOMAIN setting AS int CHECK (sets(VALUE));
+      CREATE SCHEMA elsewhere;
+      CREATE FUNCTION elsewhere.pg_background_result(pid int) RETURNS SETOF record LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM sets(13); RETURN QUERY SELECT * FROM public.pg_background_result(pid) AS (x text); END $$;
+      CREATE ROLE plain_app LOGIN;
+      GRANT pgbackground_executor TO plain_app;
+      CREATE FUNCTION secret_of_owner(OUT pid int, OUT word text) LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+        pid := pg_background_launch('SELECT ''the word''');
+        SELECT x INTO word FROM pg_background_result(pid) AS (x text); END $$`);
+  });
+  beforeEach(async () => {
+    client = await proxy.connect();
+    await makeRow();
+  });
+  afterEach(() => proxy.expectNothingLeft());
+  after(async () => {
+    const direct = await proxy.database.direct();
+    await direct.query('DROP OWNED BY plain_app; DROP ROLE plain_app');
+    await proxy.stop();
+  });
+
+  const plain = (sql = SHOWN, columns?: string) => client.rows(reading(sql, columns));
+  /** So many that the session counts as one that sends nothing else. */
+  const makeRow = async () => {
+    for (let time = 0; time < 3; time++) expect(await plain()).to.deep.equal([['4MB']]);
+  };
+
+  /** How often the statements of an action ask the proxy, and look through the settings. */
+  async function countCalls(action: () => Promise<unknown>) {
+    const direct = await proxy.database.direct();
+    const count = async () => {
+      await direct.query('SELECT pg_stat_clear_snapshot()');
+      const { rows } = await direct.query<{ name: string; calls: string }>(
+        `SELECT funcname AS name, calls FROM pg_stat_user_functions WHERE schemaname = 'pgbackground'`,
+      );
+      const found = new Map(rows.map(({ name, calls }) => [name, Number(calls)]));
+      return { questions: found.get('call') ?? 0, looks: found.get('settings_digest') ?? 0 };
+    };
+    const counter = await proxy.connect({ options: '-c track_functions=all' });
+    client = counter;
+    await makeRow();
+    await action();
+    // A backend tells at its end what it has counted.
+    const pid = await counter.value('SELECT pg_backend_pid()');
+    await counter.end();
+    await eventually(async () => {
+      const { rows } = await direct.query('SELECT FROM pg_stat_activity WHERE pid = $1', [pid]);
+      expect(rows).to.have.length(0);
+    });
+    return count();
+  }
+
+  it('ask once each, and do not look through the settings', async () => {
+    const none = await countCalls(() => Promise.resolve());
+    const five = await countCalls(async () => {
+      for (let time = 0; time < 5; time++) await plain();
+    });
+    // What came first was counted twice by now.
+    expect(five.questions - 2 * none.questions, 'questions').to.equal(5);
+    expect(five.looks - 2 * none.looks, 'looks').to.equal(0);
+  });
+
+  describe('give', () => {
+    const results: readonly [what: string, sql: string, columns: string, rows: unknown[][]][] = [
+      ['a row', 'SELECT 1', 'x int', [[1]]],
+      ['no row', 'SELECT 1 WHERE false', 'x int', []],
+      ['many rows', 'SELECT g FROM generate_series(1, 5) AS g', 'x int', [[1], [2], [3], [4], [5]]],
+      ['columns and nulls', `SELECT 1, NULL, 'ä'`, 'a int, b text, c text', [[1, null, 'ä']]],
+      ['the rows of the last statement', 'SELECT 1; SELECT 2', 'x int', [[2]]],
+      ['command tags', 'CREATE TEMP TABLE tagged (n int)', 'x text', [['CREATE TABLE']]],
+      ['a type that is read as text', 'SELECT 1::int8', 'x text', [['1']]],
+      ['a domain as its base type', `SELECT 3::setting`, 'x int', [[3]]],
+      ['more than a packet', `SELECT repeat('x', 9000)`, 'x text', [['x'.repeat(9000)]]],
+      ['what takes longer', `SELECT 1 FROM pg_sleep(0.05)`, 'x int', [[1]]],
+    ];
+    for (const [what, sql, columns, rows] of results) {
+      it(what, async () => {
+        for (let time = 0; time < 3; time++) expect(await plain(sql, columns)).to.deep.equal(rows);
+        expect(await plain()).to.deep.equal([['4MB']]);
+      });
+    }
+
+    it('the count of their rows in the tag', async () => {
+      const raw = await RawClient.login(proxy.port, {
+        user: 'postgres',
+        database: proxy.database.name,
+      });
+      const tags: (string | undefined)[] = [];
+      for (let time = 0; time < 4; time++) {
+        const answer = await raw.query(reading('SELECT generate_series(1, 3)', 'x int'));
+        expect(answer.map(({ type }) => type).join('')).to.equal('TDDDCZ');
+        tags.push(answer.find(({ type }) => type === 'C')?.body.toString());
+      }
+      raw.socket.destroy();
+      expect(new Set(tags)).to.deep.equal(new Set(['SELECT 3\0']));
+    });
+
+    it('the error of a worker, and go on', async () => {
+      const error = await client.error(reading('SELECT 1/0', 'x int'));
+      expect(error.code).to.equal('22012');
+      expect(await plain('SELECT 1', 'x int')).to.deep.equal([[1]]);
+    });
+
+    it('the refusal of a wrong column list, and keep the result', async () => {
+      const error = await client.error(reading('SELECT 1, 2', 'x int'));
+      expect(error.code).to.equal('42804');
+      const listed = 'SELECT count(*)::int FROM pg_background_list_v2() AS (pid int)';
+      expect(await client.value(listed)).to.equal(1);
+    });
+
+    it('the notices of a worker', async () => {
+      await plain(`DO $$ BEGIN RAISE NOTICE 'from afar'; END $$`);
+      expect(client.notices.map(({ message }) => message)).to.include('from afar');
+    });
+
+    it('in a transaction block what they give outside', async () => {
+      await client.query('BEGIN');
+      await makeRow();
+      await client.query('COMMIT');
+      await makeRow();
+    });
+
+    it('no handle to a later statement', async () => {
+      const listed = 'SELECT count(*)::int FROM pg_background_list_v2() AS (pid int)';
+      expect(await client.value(listed)).to.equal(0);
+      const stats = await client.rows(
+        'SELECT workers_launched::int, workers_completed::int FROM pg_background_stats_v2()',
+      );
+      expect(stats).to.deep.equal([[3, 3]]);
+    });
+  });
+
+  describe('see a setting', () => {
+    const changes: Readonly<Record<string, string>> = {
+      'that SET has changed': `SET work_mem = '9MB'`,
+      'that a SELECT has changed': `SELECT set_config('work_mem', '9MB', false)`,
+      'that a block has changed': `DO $$ BEGIN PERFORM set_config('work_mem', '9MB', false); END $$`,
+      'that a function has changed': 'SELECT sets(9)',
+    };
+    for (const [what, change] of Object.entries(changes)) {
+      it(what, async () => {
+        await client.query(change);
+        for (let time = 0; time < 3; time++) expect(await plain()).to.deep.equal([['9MB']]);
+        await client.query('RESET work_mem');
+        await makeRow();
+      });
+    }
+
+    it('that was changed by the extended protocol', async () => {
+      await client.query(`SELECT set_config('work_mem', $1, false)`, ['9MB']);
+      expect(await plain()).to.deep.equal([['9MB']]);
+    });
+
+    it('that a transaction has, and no longer', async () => {
+      await client.query(`BEGIN; SET LOCAL work_mem = '9MB'`);
+      for (let time = 0; time < 3; time++) expect(await plain()).to.deep.equal([['9MB']]);
+      await client.query('COMMIT');
+      await makeRow();
+    });
+
+    it('that a function of the same name has changed', async () => {
+      await client.query('SET search_path = elsewhere, public');
+      await plain();
+      for (let time = 0; time < 3; time++) expect(await plain()).to.deep.equal([['13MB']]);
+    });
+
+    it('that is changed between any two of them', async () => {
+      for (let n = 5; n < 12; n++) {
+        await client.query(`SET work_mem = '${n}MB'`);
+        for (let time = 0; time <= n % 4; time++)
+          expect(await plain(), `${n}`).to.deep.equal([[`${n}MB`]]);
+      }
+    });
+
+    it('that reading a domain has changed', async () => {
+      // Refused as ever, and rolled back; caught, it is not.
+      const refused = await client.error(reading('SELECT 9', 'x setting'));
+      expect(refused.code).to.equal('42804');
+      await client.query('CREATE DOMAIN pg_temp.int4 AS int CHECK (sets(VALUE))');
+      await makeRow();
+      const hidden = await client.error(reading('SELECT 9', 'x int4'));
+      expect(hidden.code).to.equal('42804');
+      await makeRow();
+    });
+
+    it('of another role, after SET ROLE', async () => {
+      await client.query('SET ROLE plain_app');
+      for (let time = 0; time < 3; time++)
+        expect(await plain('SELECT current_user')).to.deep.equal([['plain_app']]);
+      await client.query('RESET ROLE');
+      expect(await plain('SELECT current_user')).to.deep.equal([['postgres']]);
+    });
+  });
+
+  it('cannot be pretended to a function that runs as another role', async () => {
+    const direct = await proxy.database.direct();
+    const attacker = await proxy.connect({ user: 'plain_app' });
+    const call = 'SELECT pid, word FROM secret_of_owner()';
+    const refused = await attacker.error(call);
+    expect(refused.code, 'no credentials for the owner are stored here').to.equal('42501');
+    // As the owner itself, where the same text would make the result vanish if it were believed.
+    await direct.query('ALTER FUNCTION secret_of_owner() OWNER TO plain_app');
+    const [[pid] = []] = await attacker.rows(call);
+    await attacker.query(`SELECT set_config('pgbg_proxy.streamed', $1, false)`, [
+      `${String(pid)} x`,
+    ]);
+    expect(await attacker.rows(call)).to.deep.equal([[pid, 'the word']]);
+  });
+});
