@@ -187,13 +187,13 @@ $function$;
 COMMENT ON FUNCTION pgbackground.read_packet(pg_catalog.text, pg_catalog.bytea, integer, pg_catalog.oid, boolean) IS
   'Waits for one packet of a reply and gives it unmasked; fails with 53000 after 5 seconds.';
 
--- Sleeps until the proxy lets go of an advisory lock, 10 s at most. The subtransaction is always
+-- Sleeps until the proxy lets go of an advisory lock, 30 s at most. The subtransaction is always
 -- rolled back, which gives back the lock and the caller's lock_timeout whatever happens.
 CREATE FUNCTION pgbackground.sleep_on(lock_key bigint)
 RETURNS void LANGUAGE plpgsql VOLATILE AS $function$
 #variable_conflict use_variable
 BEGIN
-  PERFORM pg_catalog.set_config('lock_timeout', '10s', true);
+  PERFORM pg_catalog.set_config('lock_timeout', '30s', true);
   PERFORM pg_catalog.pg_advisory_xact_lock_shared(lock_key);
   RAISE EXCEPTION USING ERRCODE = 'PGBG1', MESSAGE = 'awake';
 EXCEPTION

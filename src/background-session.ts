@@ -343,7 +343,7 @@ export class BackgroundSession {
     });
     try {
       while (!hasAnswer()) {
-        // Every ten seconds the function looks whether we live; it wakes at once when the link is lost.
+        // Every half minute the function looks whether we live; it wakes at once when the link is lost.
         lock = await this.#withLink(async (link) => (lock?.link === link ? lock : link.lock()));
         if (hasAnswer()) break;
         await this.#tell(conversation, { wait: lock.key });

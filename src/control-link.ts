@@ -81,6 +81,15 @@ const cancelUnlessIdle = (pid: number) =>
                WHEN a.state OPERATOR(pg_catalog.=) 'disabled' THEN 'unsure' ELSE 'sure' END
      FROM pg_catalog.pg_stat_get_activity(${pid}) AS a`;
 
+/**
+ * Which of some backends wait for a lock, and for whom. To find that out holds up all who want one: those that are
+ * seen to do or wait for something else are left out.
+ */
+const findBlockers = (pids: readonly number[]) =>
+  `SELECT a.pid, other FROM pg_catalog.pg_stat_get_activity(NULL) AS a, pg_catalog.unnest(pg_catalog.pg_blocking_pids(a.pid)) AS other
+    WHERE a.pid OPERATOR(pg_catalog.=) ANY ('{${pids.join()}}')
+      AND (a.wait_event_type IS NULL OR a.wait_event_type OPERATOR(pg_catalog.=) 'Lock')`;
+
 /** Settings that would otherwise come from the role or the database, and must not disturb the link. */
 const LINK_SETTINGS = {
   application_name: CONTROL_LINK_NAME,
@@ -123,6 +132,9 @@ export class ControlLink {
   #installation: Installation | undefined;
   #nextReading: Promise<Installation | undefined> | undefined;
   #lastReadAt = 0;
+  /** Those of whom it is asked next for whom they wait. */
+  readonly #waiting = new Set<number>();
+  #nextBlockers: Promise<TextRows> | undefined;
   /** Whether somebody may have changed the installation since it was read. */
   #isDoubted = false;
   /** How far the server's clock is ahead of ours, which never jumps, in milliseconds. */
@@ -173,6 +185,11 @@ export class ControlLink {
       await connection.close();
       throw error;
     }
+  }
+
+  /** Of the backend whose pg_stat_activity entry is looked at. */
+  get pid(): number {
+    return this.#connection.pid;
   }
 
   get isClosed(): boolean {
@@ -327,12 +344,17 @@ export class ControlLink {
     return true;
   }
 
-  /** The backends that a backend waits for. */
+  /** The backends that a backend waits for. Whoever asks before the next question goes out shares it. */
   async blockersOf(pid: number): Promise<number[]> {
-    const rows = await this.#ask(
-      `SELECT p FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(${pid})) AS p`,
-    );
-    return rows.map(([blocker]) => Number(blocker));
+    this.#waiting.add(pid);
+    this.#nextBlockers ??= this.#inTurn(() => {
+      const pids = [...this.#waiting];
+      this.#waiting.clear();
+      this.#nextBlockers = undefined;
+      return this.#run(findBlockers(pids));
+    });
+    const rows = await this.#nextBlockers;
+    return rows.filter(([waiting]) => Number(waiting) === pid).map(([, other]) => Number(other));
   }
 
   /** Whether a backend has logged in as our role: our name may be another's by now. */

@@ -82,6 +82,7 @@ export class BackgroundEngine {
       parameters: [
         ['pgbg_proxy.session', token],
         ['pgbg_proxy.seal', seal],
+        ...login.linkParameters,
         ...(custom.size > 0
           ? [['pgbg_proxy.custom_settings', [...custom].join(',')] as const]
           : []),

@@ -20,6 +20,7 @@ export class Login {
   #credential: Credential | undefined;
   #isStored = false;
   #link: Promise<ControlLink> | undefined;
+  #linkPid: number | undefined;
   readonly #pool: ConnectionPool;
   #borrowed = 0;
   /** Calls that may use the control link. */
@@ -66,12 +67,24 @@ export class Login {
         serverConnectTimeoutMs,
       ).catch((error: unknown) => explainRefusal(error, this.#isStored));
       const forget = () => {
-        if (this.#link === opening) this.#link = undefined;
+        if (this.#link !== opening) return;
+        this.#link = undefined;
+        this.#linkPid = undefined;
       };
-      opening.then((link) => link.closed.then(forget), forget);
+      opening.then((link) => {
+        this.#linkPid = link.pid;
+        return link.closed.then(forget);
+      }, forget);
       this.#link = opening;
     }
     return this.#link;
+  }
+
+  /** Tells functions where they find their answers, if that is known: else they look at all backends. */
+  get linkParameters(): readonly (readonly [string, string])[] {
+    return this.#linkPid === undefined
+      ? []
+      : [['pgbg_proxy.control_pid', String(this.#linkPid)] as const];
   }
 
   /** Counts a call while it is under way: it may use the control link at any time. */
@@ -100,6 +113,7 @@ export class Login {
     this.#isMakingWay = false;
     const link = this.#link;
     this.#link = undefined;
+    this.#linkPid = undefined;
     void link?.then((opened) => opened.close()).catch(() => {});
   }
 
@@ -177,7 +191,7 @@ export class Login {
         'pgbg_proxy.seal': hook.marks.seal,
         // Whatever the role has set: the pool knows itself how long a connection may wait.
         [IDLE_SESSION_TIMEOUT]: '0',
-        ...Object.fromEntries(sessionDefaults),
+        ...Object.fromEntries([...sessionDefaults, ...this.linkParameters]),
         ...(customSettings.length > 0 && {
           'pgbg_proxy.custom_settings': customSettings.join(','),
         }),

@@ -88,6 +88,10 @@ const PASS_ON_MS = 3;
 
 /** How long a wait lasts before, and between, looking whether it can ever end. */
 const CYCLE_CHECK_MS = 1_000;
+
+/** Until all who wait look at the same time: they share what it costs. */
+const untilNextCheck = () => CYCLE_CHECK_MS - (performance.now() % CYCLE_CHECK_MS);
+
 const NO_ROWS_REFUSAL =
   'remote query did not return a result set, but result rowtype is not a single text column';
 
@@ -312,7 +316,7 @@ export class SessionCalls implements PoolOwner {
     const done = this.#waits.begin(pid, worker.pid);
     abandoned.addEventListener('abort', done);
     try {
-      while (!(await worker.endsWithin(CYCLE_CHECK_MS))) {
+      for (let time = CYCLE_CHECK_MS; !(await worker.endsWithin(time)); time = untilNextCheck()) {
         abandoned.throwIfAborted();
         if (!(await this.#waits.mustGiveWay(pid, findBlockers))) continue;
         if (caller.leave(worker)) return false;

@@ -39,13 +39,12 @@ export class WaitGraph {
    */
   async mustGiveWay(sessionPid: number, findBlockers: FindBlockers): Promise<boolean> {
     const others = await this.#findOthers();
-    const waits = new Map(
-      [...others, ...this.#waits.values()].map((wait) => [wait.sessionPid, wait]),
-    );
-    const path = await findCycle(sessionPid, waits, findBlockers);
+    const waitOf = (pid: number) =>
+      this.#waits.get(pid) ?? others.find((wait) => wait.sessionPid === pid);
+    const path = await findCycle(sessionPid, waitOf, findBlockers);
     const own = this.#waits.get(sessionPid);
     return (
-      own !== undefined && path.every((pid) => !isYounger(waits.get(pid), own)) && path.length > 0
+      own !== undefined && path.every((pid) => !isYounger(waitOf(pid), own)) && path.length > 0
     );
   }
 }
@@ -60,15 +59,16 @@ function isYounger(wait: SessionWait | undefined, than: SessionWait): boolean {
 /** The backends on a way from a session back to itself; none when there is no such way. */
 async function findCycle(
   sessionPid: number,
-  waits: ReadonlyMap<number, SessionWait>,
+  waitOf: (pid: number) => SessionWait | undefined,
   findBlockers: FindBlockers,
 ): Promise<number[]> {
   const seen = new Set<number>();
   const paths: number[][] = [[sessionPid]];
   for (let path = paths.shift(); path !== undefined; path = paths.shift()) {
     const pid = path.at(-1) as number;
-    const awaited = waits.get(pid)?.workerPid;
-    const next = [...(awaited === undefined ? [] : [awaited]), ...(await findBlockers(pid))];
+    const awaited = waitOf(pid)?.workerPid;
+    // A backend that is in a call waits for nothing else.
+    const next = awaited === undefined ? await findBlockers(pid) : [awaited];
     for (const follower of next) {
       if (follower === sessionPid) return path;
       if (seen.has(follower)) continue;

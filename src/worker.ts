@@ -22,7 +22,6 @@ import {
   type Setting,
 } from './session-settings.ts';
 import { MAX_INLINE_LENGTH, vetAnyWorkerSql } from './sql-vetting.ts';
-import { within } from './within.ts';
 import { WorkerOutput } from './worker-output.ts';
 
 /** What list_v2 shows. `stopped` is a good end. */
@@ -107,6 +106,8 @@ export class Worker {
   /** Aborts when the SQL is not to be sent any more; what is sent already must be cancelled. */
   readonly #unsent = new AbortController();
   #settleEnded: () => void = () => {};
+  /** Those who wait for the end, but not for ever. */
+  readonly #onEnded = new Set<() => void>();
   #settleReleased: () => void = () => {};
 
   constructor(login: Login, order: WorkerOrder, budget: SpoolBudget) {
@@ -297,10 +298,18 @@ export class Worker {
   }
 
   /** Whether the worker has ended before the time is over. */
-  async endsWithin(timeoutMs: number): Promise<boolean> {
-    if (this.hasEnded || timeoutMs <= 0) return this.hasEnded;
-    await within(timeoutMs, this.ended);
-    return this.hasEnded;
+  endsWithin(timeoutMs: number): Promise<boolean> {
+    if (this.hasEnded || timeoutMs <= 0) return Promise.resolve(this.hasEnded);
+    // Not a race with `ended`: that would keep whoever has waited, for as long as the worker runs.
+    return new Promise((resolve) => {
+      const settle = () => {
+        clearTimeout(timer);
+        this.#onEnded.delete(settle);
+        resolve(this.hasEnded);
+      };
+      const timer = setTimeout(settle, timeoutMs);
+      this.#onEnded.add(settle);
+    });
   }
 
   /**
@@ -414,6 +423,7 @@ export class Worker {
     // A handle may be kept for long: what is not needed any more need not be kept with it.
     this.order = { ...this.order, sql: '', settings: {}, custom: {} };
     this.#settleEnded();
+    for (const settle of this.#onEnded) settle();
     await (isReusable ? this.#login.giveBack(pooled) : this.#login.retire(pooled));
   }
 

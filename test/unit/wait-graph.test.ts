@@ -39,6 +39,18 @@ describe('WaitGraph', () => {
     expect(await graph.mustGiveWay(1, blockers)).to.equal(true);
   });
 
+  it('asks nothing about a session in a call, which waits for its worker and nothing else', async () => {
+    const [one, other] = twoGraphs();
+    one.begin(1, 10);
+    other.begin(2, 20);
+    const asked: number[] = [];
+    await one.mustGiveWay(1, (pid) => {
+      asked.push(pid);
+      return findBlockers(pid);
+    });
+    expect(asked).to.deep.equal([10, 20]);
+  });
+
   it('chooses one of two that have begun in the same microsecond', async () => {
     const chosen: boolean[] = [];
     for (const [own, other] of [
