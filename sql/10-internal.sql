@@ -134,7 +134,7 @@ DECLARE
 BEGIN
   LOOP
     IF patient OR waited OPERATOR(pg_catalog.>) '1 ms'::interval THEN
-      PERFORM pg_catalog.pg_sleep(0.001);
+      PERFORM pg_catalog.pg_sleep(LEAST(GREATEST(EXTRACT(epoch FROM waited) OPERATOR(pg_catalog./) 10, 0.001), 0.02)::double precision);
     END IF;
     PERFORM pg_catalog.pg_stat_clear_snapshot();
     -- By the control link's pid where it is known, and now and then over all backends, for it may
@@ -190,18 +190,20 @@ COMMENT ON FUNCTION pgbackground.read_packet(pg_catalog.text, pg_catalog.bytea, 
 -- Sleeps until the proxy lets go of an advisory lock, 30 s at most. The subtransaction is always
 -- rolled back, which gives back the lock and the caller's lock_timeout whatever happens.
 CREATE FUNCTION pgbackground.sleep_on(lock_key bigint)
-RETURNS void LANGUAGE plpgsql VOLATILE AS $function$
+RETURNS boolean LANGUAGE plpgsql VOLATILE AS $function$
 #variable_conflict use_variable
 BEGIN
   PERFORM pg_catalog.set_config('lock_timeout', '30s', true);
   PERFORM pg_catalog.pg_advisory_xact_lock_shared(lock_key);
   RAISE EXCEPTION USING ERRCODE = 'PGBG1', MESSAGE = 'awake';
 EXCEPTION
-  WHEN lock_not_available OR SQLSTATE 'PGBG1' THEN
-    RETURN;
+  WHEN SQLSTATE 'PGBG1' THEN
+    RETURN true;
+  WHEN lock_not_available THEN
+    RETURN false;
 END
 $function$;
-COMMENT ON FUNCTION pgbackground.sleep_on(bigint) IS 'Waits, without using the processor, until the proxy has news.';
+COMMENT ON FUNCTION pgbackground.sleep_on(bigint) IS 'Waits, without using the processor, until the proxy has news; false when it had none for long.';
 
 -- One request and its reply: what the call gives, or the error that it raises.
 CREATE FUNCTION pgbackground.call(verb pg_catalog.text, arguments pg_catalog.json, grant_token pg_catalog.text DEFAULT NULL)
@@ -264,8 +266,10 @@ BEGIN
       PERFORM pg_catalog.set_config('pgbg_proxy.is_busy', COALESCE(reply OPERATOR(pg_catalog.->>) 'busy', 'false'), false);
     END IF;
     EXIT WHEN reply OPERATOR(pg_catalog.->>) 'wait' IS NULL;
-    PERFORM pgbackground.sleep_on((reply OPERATOR(pg_catalog.->>) 'wait')::bigint);
-    RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('W ', nonce);
+    -- Who is woken finds the answer shown already.
+    IF NOT pgbackground.sleep_on((reply OPERATOR(pg_catalog.->>) 'wait')::bigint) THEN
+      RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('W ', nonce);
+    END IF;
   END LOOP;
   problem := reply OPERATOR(pg_catalog.->) 'error';
   IF problem IS NOT NULL THEN

@@ -27,6 +27,9 @@ export interface Preface {
   ended(): void;
 }
 
+/** A function of one argument, by its oid, and the argument as text. */
+export type FunctionCall = readonly [oid: number, argument: string];
+
 /** How long the server may take to take a CancelRequest. */
 const CANCEL_TIMEOUT_MS = 10_000;
 
@@ -179,10 +182,23 @@ export class BackendConnection {
   }
 
   /** Runs texts one after the other, each in a transaction of its own, and sends them in one go. Their rows are dropped. */
-  async queryEach(texts: readonly string[]): Promise<void> {
+  queryEach(texts: readonly string[]): Promise<void> {
+    return this.#sendEach(texts.map(queryMessage));
+  }
+
+  /** Runs a text, if there is one, and calls functions behind it: that leaves the text in pg_stat_activity. */
+  queryAndCall(text: string | undefined, calls: readonly FunctionCall[]): Promise<void> {
+    return this.#sendEach([
+      ...(text === undefined ? [] : [queryMessage(text)]),
+      ...calls.map(functionCallMessage),
+    ]);
+  }
+
+  /** Sends messages that begin an exchange each, in one go. */
+  async #sendEach(messages: readonly Buffer[]): Promise<void> {
     if (this.#isClosed) throw this.#whyClosed;
-    const outcomes = texts.map(() => this.#expect(undefined));
-    if (texts.length > 0) this.#socket.write(Buffer.concat(texts.map(queryMessage)));
+    const outcomes = messages.map(() => this.#expect(undefined));
+    if (messages.length > 0) this.#socket.write(Buffer.concat(messages));
     // All have ended before the first error is told.
     const [failed] = (await Promise.allSettled(outcomes)).filter(
       (outcome): outcome is PromiseRejectedResult => outcome.status === 'rejected',
@@ -400,6 +416,18 @@ function queryMessage(sql: string | Buffer): Buffer {
   text.copy(message, 5);
   message[message.length - 1] = 0;
   return message;
+}
+
+/** @see https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-FUNCTIONCALL */
+function functionCallMessage([oid, argument]: FunctionCall): Buffer {
+  const text = Buffer.from(argument, 'latin1');
+  // No format codes, so all of it is text, and one argument.
+  const body = Buffer.alloc(14 + text.length);
+  body.writeInt32BE(oid, 0);
+  body.writeInt16BE(1, 6);
+  body.writeInt32BE(text.length, 8);
+  text.copy(body, 12);
+  return frameOf(MessageType.functionCall, body);
 }
 
 function executeMessages(name: string, values: (string | Buffer | null)[]): Buffer[] {

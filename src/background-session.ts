@@ -11,6 +11,7 @@ import { ABANDONED, Conversation } from './conversation.ts';
 import { raisableFields, reportFieldsOf, RoleRenamed, type ReportFields } from './errors.ts';
 import type { SessionMarks } from './callback-hook.ts';
 import type { Login } from './login.ts';
+import { LongWait } from './long-wait.ts';
 import { RequestVerifier, Unverified, WrongSignature } from './request-verifier.ts';
 import type { SpoolBudget } from './spool-budget.ts';
 import { SessionCalls, WorkerFailure, type OfferedResult, type Reply } from './session-calls.ts';
@@ -232,14 +233,21 @@ export class BackgroundSession {
       }),
       (error: unknown) => this.#refusal(error),
     );
-    const { reply, raises } =
-      (await within(QUICK_MS, answer)) ?? (await this.#makeWait(conversation, answer));
-    if (reply === undefined) return;
-    if (raises?.notices && raises.pid !== undefined)
-      this.#events.noticesRaised(raises.notices, raises.pid);
-    if (raises?.error) this.#events.errorRaised(raises.error, raises.pid);
-    await this.#tell(conversation, reply);
-    await raises?.consume?.();
+    const wait = new LongWait(conversation, {
+      withLink: (action) => this.#withLink(action),
+      tell: (told, message) => this.#tell(told, message),
+    });
+    try {
+      const { reply, raises } = (await within(QUICK_MS, answer)) ?? (await wait.until(answer));
+      if (reply === undefined) return;
+      if (raises?.notices && raises.pid !== undefined)
+        this.#events.noticesRaised(raises.notices, raises.pid);
+      if (raises?.error) this.#events.errorRaised(raises.error, raises.pid);
+      await this.#tell(conversation, reply, wait.lock);
+      await raises?.consume?.();
+    } finally {
+      wait.end();
+    }
   }
 
   /** While the server is asked, only the context is held: a payload may be large, and forged. */
@@ -332,37 +340,14 @@ export class BackgroundSession {
     );
   }
 
-  /** Lets the function sleep on a lock until the answer is there. */
-  async #makeWait(conversation: Conversation, answer: Promise<Answer>): Promise<Answer> {
-    let isAnswered = false;
-    const hasAnswer = () => isAnswered;
-    let lock: AdvisoryLock | undefined;
-    void answer.then(() => {
-      isAnswered = true;
-      lock?.release();
-    });
-    try {
-      while (!hasAnswer()) {
-        // Every half minute the function looks whether we live; it wakes at once when the link is lost.
-        lock = await this.#withLink(async (link) => (lock?.link === link ? lock : link.lock()));
-        if (hasAnswer()) break;
-        await this.#tell(conversation, { wait: lock.key });
-        await conversation.untilAwake();
-      }
-      return await answer;
-    } finally {
-      lock?.release();
-    }
-  }
-
-  /** Settles when the function has read all of a message. */
-  async #tell(conversation: Conversation, message: object): Promise<void> {
+  /** Settles when the function has read all of a message. It may sleep until that is shown. */
+  async #tell(conversation: Conversation, message: object, sleepsOn?: AdvisoryLock): Promise<void> {
     const { wideBytes, isBusy } = await this.#login.controlLink();
     const told = isBusy ? { ...message, busy: true } : message;
     for (const packet of conversation.packets(encode(told), wideBytes)) {
       const wasRead = conversation.read(packet.number);
       wasRead.catch(() => {}); // awaited by the link, unless it is lost
-      await this.#withLink((link) => link.show(packet, wasRead));
+      await this.#withLink((link) => link.show(packet, wasRead, sleepsOn));
     }
   }
 

@@ -50,6 +50,9 @@ export interface Installation {
 /** How the link shows a packet: one prepared statement, for one line in pg_stat_statements. */
 const REPLY = "SELECT pg_catalog.set_config('application_name', $1, false)";
 
+/** pg_advisory_unlock(bigint). The oids of built-in functions never change. */
+const ADVISORY_UNLOCK = 2884;
+
 /** A frozen server must not hold up all sessions for ever. */
 const EXCHANGE_TIMEOUT_MS = 10_000;
 
@@ -106,6 +109,8 @@ export interface AdvisoryLock {
   readonly key: string;
   readonly link: ControlLink;
   release(): void;
+  /** It is released in another way. @returns its key, the first time */
+  letGo(): string | undefined;
 }
 
 /**
@@ -126,6 +131,8 @@ export class ControlLink {
   readonly #display: PacketDisplay;
   /** How those learn that the link is lost who wait for a packet to be read. */
   readonly #readers = new Set<(reason: unknown) => void>();
+  /** The same of those who hold a lock. */
+  readonly #holders = new Set<() => void>();
   #isRefreshing = false;
   #rotation: NodeJS.Timeout | undefined;
   #turn: Promise<unknown> = Promise.resolve();
@@ -162,6 +169,7 @@ export class ControlLink {
       clearTimeout(this.#rotation);
       for (const lose of this.#readers)
         lose(error ?? new BackgroundError('08006', 'the control link was closed'));
+      for (const lose of this.#holders) lose();
     });
   }
 
@@ -261,12 +269,13 @@ export class ControlLink {
 
   /**
    * Shows a packet, beside others, until it was read. @throws what wasRead throws, and when the link is lost
+   * @param sleepsOn what its reader may sleep on: woken earlier, he would look for it in vain, again and again
    */
-  async show(packet: Packet, wasRead: Promise<void>): Promise<void> {
+  async show(packet: Packet, wasRead: Promise<void>, sleepsOn?: AdvisoryLock): Promise<void> {
     let lose: (reason: unknown) => void = () => {};
     const lost = new Promise<never>((_, reject) => (lose = reject));
     this.#readers.add(lose);
-    this.#display.add(packet);
+    this.#display.add(packet, sleepsOn);
     try {
       this.#refresh();
       await Promise.race([wasRead, lost]);
@@ -291,11 +300,15 @@ export class ControlLink {
   }
 
   async #showPackets(): Promise<void> {
-    const { query, applicationName } = this.#display.shown;
+    const { query, applicationName, wakes } = this.#display.show();
     if (applicationName !== undefined)
       await this.#exchange(this.#connection.execute('reply', [applicationName]));
     // A comment is an empty query: it is shown in pg_stat_activity and leaves no trace in pg_stat_statements.
-    if (query !== undefined) await this.#exchange(this.#connection.query(query));
+    // Calling functions does not change what is shown.
+    const unlocks = wakes
+      .flatMap((lock) => (lock.link === this ? (lock.letGo() ?? []) : []))
+      .map((key) => [ADVISORY_UNLOCK, key] as const);
+    await this.#exchange(this.#connection.queryAndCall(query, unlocks));
     if (!this.#display.isFull || this.#rotation !== undefined) return;
     this.#rotation = setTimeout(() => {
       this.#rotation = undefined;
@@ -304,21 +317,27 @@ export class ControlLink {
     }, SHOW_MS);
   }
 
-  /** Takes an advisory lock with a key that nobody else uses; functions sleep on it. */
-  async lock(): Promise<AdvisoryLock> {
+  /**
+   * Takes an advisory lock with a key that nobody else uses; functions sleep on it.
+   * @param onLost called when the link is lost while it has the lock: the server lets go of it then
+   */
+  async lock(onLost: () => void): Promise<AdvisoryLock> {
     const key = randomBytes(8).readBigInt64BE().toString();
     await this.#ask(`SELECT pg_catalog.pg_advisory_lock(${key})`);
     let isHeld = true;
-    return {
-      key,
-      link: this,
-      release: () => {
-        if (!isHeld) return;
-        isHeld = false;
-        // When the link is lost, the server has released the lock itself.
-        this.#ask(`SELECT pg_catalog.pg_advisory_unlock(${key})`).catch(() => {});
-      },
+    this.#holders.add(onLost);
+    const letGo = () => {
+      const wasHeld = isHeld;
+      this.#holders.delete(onLost);
+      isHeld = false;
+      return wasHeld ? key : undefined;
     };
+    const release = () => {
+      // When the link is lost, the server has released the lock itself.
+      if (letGo() === undefined || this.isClosed) return;
+      this.#ask(`SELECT pg_catalog.pg_advisory_unlock(${key})`).catch(() => {});
+    };
+    return { key, link: this, letGo, release };
   }
 
   /** Ends another backend of our role, if that is still wanted when its turn comes. */

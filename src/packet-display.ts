@@ -1,3 +1,4 @@
+import type { AdvisoryLock } from './control-link.ts';
 import type { Packet } from './conversation.ts';
 
 /** What stands before the packets in a query text: it makes them a comment. */
@@ -9,6 +10,8 @@ export interface Shown {
   readonly query: string | undefined;
   /** For those who may not: an application_name holds one. */
   readonly applicationName: string | undefined;
+  /** What the readers sleep on whose packets were not shown before. */
+  readonly wakes: readonly AdvisoryLock[];
 }
 
 /**
@@ -19,27 +22,40 @@ export class PacketDisplay {
   readonly #queryBytes: number;
   #wide: Packet[] = [];
   #narrow: Packet[] = [];
+  readonly #sleepers = new Map<Packet, AdvisoryLock>();
 
   /** @param queryBytes how much of a query text the server shows */
   constructor(queryBytes: number) {
     this.#queryBytes = queryBytes;
   }
 
-  add(packet: Packet): void {
+  /** @param sleepsOn what its reader sleeps on until it is shown */
+  add(packet: Packet, sleepsOn?: AdvisoryLock): void {
+    if (sleepsOn !== undefined) this.#sleepers.set(packet, sleepsOn);
     (packet.isWide ? this.#wide : this.#narrow).push(packet);
   }
 
   /** It was read, or will never be. */
   remove(packet: Packet): void {
+    this.#sleepers.delete(packet);
     this.#wide = this.#wide.filter((other) => other !== packet);
     this.#narrow = this.#narrow.filter((other) => other !== packet);
   }
 
-  get shown(): Shown {
-    const query = this.#fitting.map(({ text }) => text).join(' ');
+  /** What is to be shown now; the caller shows it, and wakes who sleeps. */
+  show(): Shown {
+    const wide = this.#fitting;
+    const narrow = this.#narrow.slice(0, 1);
+    const wakes: AdvisoryLock[] = [];
+    for (const packet of [...wide, ...narrow]) {
+      const sleepsOn = this.#sleepers.get(packet);
+      if (sleepsOn !== undefined) wakes.push(sleepsOn);
+      this.#sleepers.delete(packet);
+    }
     return {
-      query: query === '' ? undefined : COMMENT + query,
-      applicationName: this.#narrow[0]?.text,
+      query: wide.length === 0 ? undefined : COMMENT + wide.map(({ text }) => text).join(' '),
+      applicationName: narrow[0]?.text,
+      wakes,
     };
   }
 

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import type { AdvisoryLock } from '../../src/control-link.ts';
 import type { Packet } from '../../src/conversation.ts';
 import { PacketDisplay } from '../../src/packet-display.ts';
 
@@ -7,23 +8,27 @@ const narrow = (text: string): Packet => ({ text, isWide: false, number: 1 });
 
 describe('PacketDisplay', () => {
   it('shows nothing at first', () => {
-    const { shown, isFull } = new PacketDisplay(20);
-    expect(shown).to.deep.equal({ query: undefined, applicationName: undefined });
-    expect(isFull).to.equal(false);
+    const display = new PacketDisplay(20);
+    expect(display.show()).to.deep.equal({
+      query: undefined,
+      applicationName: undefined,
+      wakes: [],
+    });
+    expect(display.isFull).to.equal(false);
   });
 
   it('shows packets for wide readers as one comment', () => {
     const display = new PacketDisplay(20);
     display.add(wide('aaa'));
     display.add(wide('bbb'));
-    expect(display.shown.query).to.equal('--aaa bbb');
+    expect(display.show().query).to.equal('--aaa bbb');
   });
 
   it('fills a query text to its last byte, of which the server needs one for the end', () => {
     const display = new PacketDisplay(10);
     display.add(wide('aaa'));
     display.add(wide('bbb'));
-    expect(display.shown.query).to.equal('--aaa bbb');
+    expect(display.show().query).to.equal('--aaa bbb');
     expect(display.isFull).to.equal(false);
   });
 
@@ -31,7 +36,7 @@ describe('PacketDisplay', () => {
     const display = new PacketDisplay(9);
     display.add(wide('aaa'));
     display.add(wide('bbb'));
-    expect(display.shown.query).to.equal('--aaa');
+    expect(display.show().query).to.equal('--aaa');
     expect(display.isFull).to.equal(true);
   });
 
@@ -41,7 +46,7 @@ describe('PacketDisplay', () => {
     display.add(first);
     display.add(wide('bbb'));
     display.remove(first);
-    expect(display.shown.query).to.equal('--bbb');
+    expect(display.show().query).to.equal('--bbb');
     expect(display.isFull).to.equal(false);
   });
 
@@ -49,7 +54,7 @@ describe('PacketDisplay', () => {
     const display = new PacketDisplay(9);
     for (const text of ['aaa', 'bbb', 'ccc']) display.add(wide(text));
     const turns = [1, 2, 3, 4].map(() => {
-      const { query } = display.shown;
+      const { query } = display.show();
       display.rotate();
       return query;
     });
@@ -61,9 +66,31 @@ describe('PacketDisplay', () => {
     display.add(narrow('nnn'));
     display.add(narrow('mmm'));
     display.add(wide('www'));
-    expect(display.shown).to.deep.equal({ query: '--www', applicationName: 'nnn' });
+    expect(display.show()).to.deep.equal({
+      query: '--www',
+      applicationName: 'nnn',
+      wakes: [],
+    });
     expect(display.isFull).to.equal(true);
     display.rotate();
-    expect(display.shown).to.deep.equal({ query: '--www', applicationName: 'mmm' });
+    expect(display.show()).to.deep.equal({
+      query: '--www',
+      applicationName: 'mmm',
+      wakes: [],
+    });
+  });
+
+  it('wakes who sleeps when his packet is shown, and once', () => {
+    const display = new PacketDisplay(9);
+    const lock = (key: string) => ({ key }) as AdvisoryLock;
+    const [first, second] = [lock('1'), lock('2')];
+    display.add(wide('aaa'), first);
+    display.add(wide('bbb'), second);
+    const turns = [1, 2, 3].map(() => {
+      const { wakes } = display.show();
+      display.rotate();
+      return wakes;
+    });
+    expect(turns).to.deep.equal([[first], [second], []]);
   });
 });
