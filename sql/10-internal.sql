@@ -113,7 +113,7 @@ COMMENT ON FUNCTION pgbackground.armor(pg_catalog.json) IS 'Gives JSON as base64
 -- A packet is the text pgbg:<nonce>:<base64 of an 8-byte tag and the masked bytes>. It stands in the
 -- application_name of the proxy's control link or, where this role may read that, in a comment that is
 -- its query text, perhaps between others'. Only shared memory is read: it works in every isolation level.
-CREATE FUNCTION pgbackground.read_packet(nonce pg_catalog.text, seed pg_catalog.bytea, packet integer, own_role pg_catalog.oid, wide boolean)
+CREATE FUNCTION pgbackground.read_packet(nonce pg_catalog.text, seed pg_catalog.bytea, packet integer, own_role pg_catalog.oid, wide boolean, wake_key bigint)
 RETURNS pg_catalog.bytea LANGUAGE plpgsql VOLATILE AS $function$
 #variable_conflict use_variable
 DECLARE
@@ -129,12 +129,23 @@ DECLARE
   rounds   integer := 0;
   began    timestamp with time zone := pg_catalog.clock_timestamp();
   waited   interval := '0';
+  asleep   timestamp with time zone;
   -- Many who ask again and again would take the processor from each other, and from the proxy.
   patient  boolean := COALESCE(pg_catalog.current_setting('pgbg_proxy.is_busy', true) OPERATOR(pg_catalog.=) 'true', false);
 BEGIN
   LOOP
     IF patient OR waited OPERATOR(pg_catalog.>) '1 ms'::interval THEN
-      PERFORM pg_catalog.pg_sleep(LEAST(GREATEST(EXTRACT(epoch FROM waited) OPERATOR(pg_catalog./) 10, 0.001), 0.02)::double precision);
+      asleep := pg_catalog.clock_timestamp();
+      -- Where the answer takes long, the proxy holds this lock until it shows it; it lives as long as it does.
+      IF wake_key IS NOT NULL AND NOT pgbackground.sleep_on(wake_key) THEN
+        RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('W ', nonce);
+        wake_key := NULL;
+      END IF;
+      IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) asleep OPERATOR(pg_catalog.>) '1 ms'::interval THEN
+        began := pg_catalog.clock_timestamp();
+      ELSE
+        PERFORM pg_catalog.pg_sleep(LEAST(GREATEST(EXTRACT(epoch FROM waited) OPERATOR(pg_catalog./) 10, 0.001), 0.02)::double precision);
+      END IF;
     END IF;
     PERFORM pg_catalog.pg_stat_clear_snapshot();
     -- By the control link's pid where it is known, and now and then over all backends, for it may
@@ -184,7 +195,7 @@ BEGIN
     HINT = 'The server or this role may have no free connection (max_connections, CONNECTION LIMIT), or the proxy is gone.';
 END
 $function$;
-COMMENT ON FUNCTION pgbackground.read_packet(pg_catalog.text, pg_catalog.bytea, integer, pg_catalog.oid, boolean) IS
+COMMENT ON FUNCTION pgbackground.read_packet(pg_catalog.text, pg_catalog.bytea, integer, pg_catalog.oid, boolean, bigint) IS
   'Waits for one packet of a reply and gives it unmasked; fails with 53000 after 5 seconds.';
 
 -- Sleeps until the proxy lets go of an advisory lock, 30 s at most. The subtransaction is always
@@ -210,9 +221,10 @@ CREATE FUNCTION pgbackground.call(verb pg_catalog.text, arguments pg_catalog.jso
 RETURNS pg_catalog.json LANGUAGE plpgsql VOLATILE AS $function$
 #variable_conflict use_variable
 DECLARE
-  nonce   pg_catalog.text := pg_catalog.encode(pg_catalog.substr(
-    pg_catalog.sha256(pg_catalog.uuid_send(pg_catalog.gen_random_uuid())), 1, 12), 'base64');
-  seed    pg_catalog.bytea := pg_catalog.sha256(pg_catalog.uuid_send(pg_catalog.gen_random_uuid())
+  random   pg_catalog.bytea := pg_catalog.sha256(pg_catalog.uuid_send(pg_catalog.gen_random_uuid()));
+  nonce    pg_catalog.text := pg_catalog.encode(pg_catalog.substr(random, 1, 12), 'base64');
+  wake_key bigint := pg_catalog.concat('x', pg_catalog.encode(pg_catalog.substr(random, 13, 8), 'hex'))::bit(64)::bigint;
+  seed     pg_catalog.bytea := pg_catalog.sha256(pg_catalog.uuid_send(pg_catalog.gen_random_uuid())
     OPERATOR(pg_catalog.||) pg_catalog.uuid_send(pg_catalog.gen_random_uuid()));
   own_role pg_catalog.oid;
   wide     boolean;
@@ -230,7 +242,7 @@ BEGIN
   END IF;
   own_role := (SELECT a.usesysid FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a);
   wide := pg_catalog.pg_has_role(own_role, 'USAGE');
-  payload := pg_catalog.concat(nonce, ',', pg_catalog.encode(seed, 'hex'), ',', wide::integer, ' ',
+  payload := pg_catalog.concat(nonce, ',', pg_catalog.encode(seed, 'hex'), ',', wide::integer, ',', wake_key, ' ',
     pgbackground.armor(pg_catalog.json_build_object('verb', verb, 'arguments', arguments)));
   IF pg_catalog.length(payload) OPERATOR(pg_catalog.>) 66000000 THEN
     RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'request to the proxy is too large',
@@ -249,7 +261,7 @@ BEGIN
     pieces := ARRAY[]::pg_catalog.bytea[];
     LOOP
       packet := packet OPERATOR(pg_catalog.+) 1;
-      piece := pgbackground.read_packet(nonce, seed, packet, own_role, wide);
+      piece := pgbackground.read_packet(nonce, seed, packet, own_role, wide, wake_key);
       RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('A ', nonce, ' ', packet);
       pieces := pg_catalog.array_append(pieces, pg_catalog.substr(piece, 2));
       EXIT WHEN pg_catalog.get_byte(piece, 0) OPERATOR(pg_catalog.=) 0;
@@ -265,11 +277,7 @@ BEGIN
        COALESCE(pg_catalog.current_setting('pgbg_proxy.is_busy', true), 'false') THEN
       PERFORM pg_catalog.set_config('pgbg_proxy.is_busy', COALESCE(reply OPERATOR(pg_catalog.->>) 'busy', 'false'), false);
     END IF;
-    EXIT WHEN reply OPERATOR(pg_catalog.->>) 'wait' IS NULL;
-    -- Who is woken finds the answer shown already.
-    IF NOT pgbackground.sleep_on((reply OPERATOR(pg_catalog.->>) 'wait')::bigint) THEN
-      RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('W ', nonce);
-    END IF;
+    EXIT WHEN reply OPERATOR(pg_catalog.->) 'wait' IS NULL;
   END LOOP;
   problem := reply OPERATOR(pg_catalog.->) 'error';
   IF problem IS NOT NULL THEN

@@ -48,7 +48,7 @@ export const internalFunctions = [
   'transfer_drop(pg_catalog.uuid)',
   'sign(pg_catalog.text)',
   'armor(pg_catalog.json)',
-  'read_packet(pg_catalog.text, pg_catalog.bytea, pg_catalog.int4, pg_catalog.oid, pg_catalog.bool)',
+  'read_packet(pg_catalog.text, pg_catalog.bytea, pg_catalog.int4, pg_catalog.oid, pg_catalog.bool, pg_catalog.int8)',
   'sleep_on(pg_catalog.int8)',
   'call(pg_catalog.text, pg_catalog.json, pg_catalog.text)',
   'raise_notices(pg_catalog.json)',

@@ -40,6 +40,8 @@ export interface ReplyAddress {
   readonly seed: Buffer;
   /** Whether the asking role may read the query text of our control link. */
   readonly isWide: boolean;
+  /** A bigint, the key of the advisory lock on which the function may sleep. */
+  readonly wakeKey: string;
 }
 
 /** The messages of the callback channel, from the database to the proxy. */
@@ -117,13 +119,18 @@ function copyOf(part: string): string {
   return Buffer.from(part, 'latin1').toString('latin1');
 }
 
-/** A header: nonce, seed in hex, and 1 where the wide packets can be read. */
+/** A header: nonce, seed in hex, 1 where the wide packets can be read, and the key to sleep on. */
 function parseReplyAddress(header: string): ReplyAddress | undefined {
-  const [, nonce, seed = '', wide] =
-    /^([A-Za-z0-9+/]{16}),([0-9a-f]{64}),([01])$/.exec(header) ?? [];
+  const [, nonce, seed = '', wide, wakeKey = ''] =
+    /^([A-Za-z0-9+/]{16}),([0-9a-f]{64}),([01]),(-?[0-9]{1,19})$/.exec(header) ?? [];
   return nonce === undefined
     ? undefined
-    : { nonce: copyOf(nonce), seed: Buffer.from(seed, 'hex'), isWide: wide === '1' };
+    : {
+        nonce: copyOf(nonce),
+        seed: Buffer.from(seed, 'hex'),
+        isWide: wide === '1',
+        wakeKey: copyOf(wakeKey),
+      };
 }
 
 /** Opens a payload: base64 of JSON in the database's encoding. Undefined when it is malformed. */

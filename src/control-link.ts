@@ -1,15 +1,15 @@
-import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   BackendConnection,
   OWN_ROLE_OID,
+  type FunctionCall,
   type LoginTarget,
   type TextRows,
 } from './backend-connection.ts';
 import { NARROW_BYTES, wideBytes } from './callback.ts';
 import type { Packet } from './conversation.ts';
 import { PacketDisplay } from './packet-display.ts';
-import { BackgroundError, toDatabaseText } from './errors.ts';
+import { BackgroundError, ServerError, toDatabaseText } from './errors.ts';
 import type { Credential } from './credential.ts';
 import type { DatabaseIdentity } from './signing-key.ts';
 
@@ -50,7 +50,8 @@ export interface Installation {
 /** How the link shows a packet: one prepared statement, for one line in pg_stat_statements. */
 const REPLY = "SELECT pg_catalog.set_config('application_name', $1, false)";
 
-/** pg_advisory_unlock(bigint). The oids of built-in functions never change. */
+/** pg_try_advisory_lock(bigint) and pg_advisory_unlock(bigint). The oids of built-in functions never change. */
+const TRY_ADVISORY_LOCK = 2882;
 const ADVISORY_UNLOCK = 2884;
 
 /** A frozen server must not hold up all sessions for ever. */
@@ -131,6 +132,8 @@ export class ControlLink {
   readonly #display: PacketDisplay;
   /** How those learn that the link is lost who wait for a packet to be read. */
   readonly #readers = new Set<(reason: unknown) => void>();
+  /** What is to be called in the link's next turn. */
+  readonly #calls: FunctionCall[] = [];
   /** The same of those who hold a lock. */
   readonly #holders = new Set<() => void>();
   #isRefreshing = false;
@@ -308,7 +311,11 @@ export class ControlLink {
     const unlocks = wakes
       .flatMap((lock) => (lock.link === this ? (lock.letGo() ?? []) : []))
       .map((key) => [ADVISORY_UNLOCK, key] as const);
-    await this.#exchange(this.#connection.queryAndCall(query, unlocks));
+    const calls = [...this.#calls.splice(0), ...unlocks];
+    await this.#exchange(this.#connection.queryAndCall(query, calls)).catch((error: unknown) => {
+      // A lock that could not be had is not slept on.
+      if (!(error instanceof ServerError) || this.isClosed) throw error;
+    });
     if (!this.#display.isFull || this.#rotation !== undefined) return;
     this.#rotation = setTimeout(() => {
       this.#rotation = undefined;
@@ -318,14 +325,15 @@ export class ControlLink {
   }
 
   /**
-   * Takes an advisory lock with a key that nobody else uses; functions sleep on it.
+   * Takes an advisory lock, unless somebody else has it; functions sleep on it.
    * @param onLost called when the link is lost while it has the lock: the server lets go of it then
+   * @throws BackgroundError 08006 when it is lost already
    */
-  async lock(onLost: () => void): Promise<AdvisoryLock> {
-    const key = randomBytes(8).readBigInt64BE().toString();
-    await this.#ask(`SELECT pg_catalog.pg_advisory_lock(${key})`);
+  lock(key: string, onLost: () => void): AdvisoryLock {
+    if (this.isClosed) throw new BackgroundError('08006', 'the control link was closed');
     let isHeld = true;
     this.#holders.add(onLost);
+    this.#callSoon([TRY_ADVISORY_LOCK, key]);
     const letGo = () => {
       const wasHeld = isHeld;
       this.#holders.delete(onLost);
@@ -334,10 +342,15 @@ export class ControlLink {
     };
     const release = () => {
       // When the link is lost, the server has released the lock itself.
-      if (letGo() === undefined || this.isClosed) return;
-      this.#ask(`SELECT pg_catalog.pg_advisory_unlock(${key})`).catch(() => {});
+      if (letGo() !== undefined && !this.isClosed) this.#callSoon([ADVISORY_UNLOCK, key]);
     };
     return { key, link: this, letGo, release };
+  }
+
+  /** Calls a function when the link's turn comes, with others; nobody waits for it. */
+  #callSoon(call: FunctionCall): void {
+    this.#calls.push(call);
+    this.#refresh();
   }
 
   /** Ends another backend of our role, if that is still wanted when its turn comes. */

@@ -26,6 +26,8 @@ export class Conversation {
   readonly #nonce: string;
   readonly #seed: Buffer;
   readonly #wide: boolean;
+  /** The key of the advisory lock on which the function sleeps while its answer takes long. */
+  readonly wakeKey: string;
   #packet = 0;
   #isAbandoned = false;
   #onRead: ((packet: number) => void) | undefined;
@@ -34,10 +36,11 @@ export class Conversation {
   readonly #abandonment = new AbortController();
 
   /** @param seal the session's: the half of the seed that does not stand in the request */
-  constructor({ nonce, seed, isWide }: ReplyAddress, seal: string) {
+  constructor({ nonce, seed, isWide, wakeKey }: ReplyAddress, seal: string) {
     this.#nonce = nonce;
     this.#seed = createHash('sha256').update(seed).update(seal, 'latin1').digest();
     this.#wide = isWide;
+    this.wakeKey = wakeKey;
   }
 
   get isWide(): boolean {

@@ -9,9 +9,12 @@ export interface WaitLinks {
   tell(conversation: Conversation, message: object): Promise<void>;
 }
 
+/** Tells a function that we live, and nothing more yet. */
+const STILL_WAITING = { wait: true };
+
 /**
- * A function that sleeps on an advisory lock of the control link until its answer is shown: showing it lets go
- * of the lock. Now and then it wakes by itself and asks whether we live.
+ * A function that sleeps on an advisory lock, which the control link holds until the answer is shown. Now and
+ * then the function wakes by itself and asks whether we live.
  */
 export class LongWait {
   readonly #conversation: Conversation;
@@ -23,7 +26,7 @@ export class LongWait {
     this.#links = links;
   }
 
-  /** The lock that the function sleeps on, once it was told to. */
+  /** The lock that the function may sleep on. */
   get lock(): AdvisoryLock | undefined {
     return this.#lock;
   }
@@ -32,19 +35,21 @@ export class LongWait {
   async until<T>(answer: Promise<T>): Promise<T> {
     let isAnswered = false;
     const hasAnswer = () => isAnswered;
+    let isAsked = false;
     const goOn = () => this.#conversation.awake();
     void answer.then(() => {
       isAnswered = true;
       goOn();
     });
     while (!hasAnswer()) {
-      const lock = await this.#links.withLink(async (link) =>
-        this.#lock?.link === link ? this.#lock : link.lock(goOn),
-      );
-      this.#lock = lock;
-      if (hasAnswer()) break;
-      await this.#links.tell(this.#conversation, { wait: lock.key });
-      await this.#conversation.untilAwake();
+      await this.#links.withLink((link) => {
+        isAsked = this.#lock?.link === link;
+        if (!isAsked) this.#lock = link.lock(this.#conversation.wakeKey, goOn);
+        return Promise.resolve();
+      });
+      // Not because of a lost link, so by the function.
+      if (isAsked) await this.#links.tell(this.#conversation, STILL_WAITING);
+      if (!hasAnswer()) await this.#conversation.untilAwake();
     }
     return answer;
   }

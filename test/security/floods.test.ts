@@ -37,7 +37,7 @@ describe('a flood', () => {
 
   const context = `concat('v1,free,', gen_random_uuid(), ',', pg_backend_pid(), ',', i,
     ',67756573,1,ttttttttttttttt,', current_setting('pgbg_proxy.session'))`;
-  const header = `CASE WHEN i % 2 = 0 THEN '-' ELSE concat(repeat('A', 16), ',', repeat('0', 64), ',0') END`;
+  const header = `CASE WHEN i % 2 = 0 THEN '-' ELSE concat(repeat('A', 16), ',', repeat('0', 64), ',0,1') END`;
 
   it('of forged requests leaves nothing in memory, and the next call is answered', async () => {
     const before = proxy.log.length;

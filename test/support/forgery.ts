@@ -55,7 +55,7 @@ export const hexOf = (text: string) => Buffer.from(text).toString('hex');
 
 /** A header that asks for an answer, so that the request is not only a report. */
 export function newHeader(): string {
-  return `${randomBytes(12).toString('base64')},${randomBytes(32).toString('hex')},0`;
+  return `${randomBytes(12).toString('base64')},${randomBytes(32).toString('hex')},0,1`;
 }
 
 /** Base64 of JSON that is written as it stands, escapes included. */

@@ -16,13 +16,13 @@ const context =
   'v1,free,0c0ffee0-0000-4000-8000-000000000001,4711,1700000000000001,c3a9,10,tttt,token';
 const nonce = 'AAAABBBBCCCCDDDD';
 const seed = Buffer.from(Array.from({ length: 32 }, (_value, at) => at));
-const header = `${nonce},${seed.toString('hex')},1`;
+const header = `${nonce},${seed.toString('hex')},1,-77`;
 
 describe('parseCallback', () => {
   it('reads a signed request', () => {
     expect(parseCallback(`R ${context} ${header} cGF5bG9hZA== beef`)).to.deep.equal({
       kind: 'request',
-      replyTo: { nonce, seed, isWide: true },
+      replyTo: { nonce, seed, isWide: true, wakeKey: '-77' },
       payload: 'cGF5bG9hZA==',
       signed: `${header} cGF5bG9hZA==`,
       mac: 'beef',
@@ -48,7 +48,7 @@ describe('parseCallback', () => {
   });
 
   it('reads that wide packets cannot be read', () => {
-    const narrow = header.replace(/1$/, '0');
+    const narrow = header.replace(/1,-77$/, '0,-77');
     expect(parseCallback(`R ${context} ${narrow} cGF5 beef`)).to.have.nested.property(
       'replyTo.isWide',
       false,
@@ -64,7 +64,7 @@ describe('parseCallback', () => {
     expect(parseCallback(`I grant.token ${header} cGF5`)).to.deep.equal({
       kind: 'install',
       grantToken: 'grant.token',
-      replyTo: { nonce, seed, isWide: true },
+      replyTo: { nonce, seed, isWide: true, wakeKey: '-77' },
       payload: 'cGF5',
     });
   });
@@ -116,9 +116,11 @@ describe('parseCallback', () => {
     'a context with a part too few': `R ${context.replace(',token', '')} ${header} cGF5 beef`,
     'a nonce of another length': `R ${context} ${header.slice(1)} cGF5 beef`,
     'a nonce with a colon': `R ${context} ${header.replace('A', ':')} cGF5 beef`,
-    'a seed that is too short': `R ${context} ${nonce},00,1 cGF5 beef`,
-    'a seed that is not hexadecimal': `R ${context} ${nonce},${'x'.repeat(64)},1 cGF5 beef`,
-    'a header that says neither wide nor narrow': `R ${context} ${header.replace(/1$/, '2')} cGF5 beef`,
+    'a key to sleep on that is no number': `R ${context} ${header.replace('-77', "1'")} cGF5 beef`,
+    'no key to sleep on': `R ${context} ${header.replace(',-77', '')} cGF5 beef`,
+    'a seed that is too short': `R ${context} ${nonce},00,1,-77 cGF5 beef`,
+    'a seed that is not hexadecimal': `R ${context} ${nonce},${'x'.repeat(64)},1,-77 cGF5 beef`,
+    'a header that says neither wide nor narrow': `R ${context} ${header.replace(/1,-77$/, '2,-77')} cGF5 beef`,
     'an empty header': `R ${context}  cGF5 beef`,
     'an install request that nobody waits for': 'I grant.token - cGF5',
     'an install request without payload': `I grant.token ${header}`,

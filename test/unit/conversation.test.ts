@@ -12,7 +12,7 @@ const seed = Buffer.alloc(32, 7);
 const SEAL = 'the half that no request has';
 
 function converse(wide = false): Conversation {
-  return new Conversation({ nonce, seed, isWide: wide }, SEAL);
+  return new Conversation({ nonce, seed, isWide: wide, wakeKey: '1' }, SEAL);
 }
 
 /** What a function reads in a packet of one hash at most: whether more follow, and the piece. */
