@@ -1,12 +1,16 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
+import { streamInternals } from './stream-internals.ts';
 
 /** So much is read at a time, as Node.js does it itself. */
 const BUFFER_BYTES = 64 * 1024;
 
 /** What `onread` of net.connect() sets, and what no option sets for a socket that was accepted. */
 interface SocketInternals {
-  readonly _handle?: { useUserBuffer?: (buffer: Uint8Array) => void } | null;
+  readonly _handle?: {
+    useUserBuffer?: (buffer: Uint8Array) => void;
+    onread?: (this: unknown, ...rest: unknown[]) => void;
+  } | null;
   [field: symbol]: unknown;
 }
 
@@ -35,11 +39,26 @@ export function readIntoOwnBuffer(socket: Socket, take: (chunk: Buffer) => void)
     take(early);
   }
   const bytes = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  let view = bytes;
+  const takeFirst = (length: number) => {
+    // Small messages are often as long as the one before: a view costs more than the call.
+    if (view.length !== length) view = bytes.subarray(0, length);
+    take(view);
+  };
   internals[buffer] = bytes;
   internals[callback] = (length: number) => {
-    take(bytes.subarray(0, length));
+    takeFirst(length);
     return true;
   };
   handle.useUserBuffer(bytes);
+  if (streamInternals !== undefined && typeof handle.onread === 'function') {
+    const { state, readBytesOrError } = streamInternals;
+    const tellOthers = handle.onread;
+    handle.onread = function (this: unknown, ...rest: unknown[]) {
+      const length = state[readBytesOrError] as number;
+      if (length > 0) takeFirst(length);
+      else tellOthers.apply(this, rest);
+    };
+  }
   return true;
 }

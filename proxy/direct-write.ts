@@ -1,0 +1,78 @@
+import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
+import { streamInternals, type StreamInternals } from './stream-internals.ts';
+
+/** What lies below a plain socket. */
+interface SocketHandle {
+  /** Gives 0, or the code of an error; for a handle that is closed something else than 0, too. */
+  writeBuffer(request: object, bytes: Buffer): number | undefined;
+}
+
+/** What waits in the socket's stream; `writableLength` gives it, by a longer way. */
+interface WritableState {
+  readonly length: number;
+}
+
+/**
+ * Writes to a socket without the machinery of streams, as long as the system takes at once what it is
+ * given, as it does unless the other side reads slowly. What it has not taken, and what comes behind it,
+ * goes the way of all writes, and so do errors. Others may write to the socket as ever: order is kept.
+ */
+export class DirectWriter {
+  readonly #socket: Socket;
+  readonly #handle: SocketHandle;
+  readonly #stream: WritableState;
+  readonly #internals: StreamInternals;
+  /** Nothing is kept in it of a write that was done at once. */
+  #request: object;
+  #isRestPending = false;
+
+  private constructor(
+    socket: Socket,
+    below: { handle: SocketHandle; stream: WritableState; internals: StreamInternals },
+  ) {
+    this.#socket = socket;
+    this.#handle = below.handle;
+    this.#stream = below.stream;
+    this.#internals = below.internals;
+    this.#request = new below.internals.WriteWrap();
+  }
+
+  /** One for a socket that is connected; undefined where that cannot be had, as with TLS. */
+  static of(socket: Socket): DirectWriter | undefined {
+    const { _handle: handle, _writableState: stream } = socket as unknown as {
+      _handle?: Partial<SocketHandle> | null;
+      _writableState?: Partial<WritableState>;
+    };
+    if (streamInternals === undefined || socket instanceof TLSSocket) return undefined;
+    if (typeof handle?.writeBuffer !== 'function' || typeof stream?.length !== 'number')
+      return undefined;
+    return new DirectWriter(socket, {
+      handle: handle as SocketHandle,
+      stream: stream as WritableState,
+      internals: streamInternals,
+    });
+  }
+
+  /** The bytes must stay as they are while the writer is behind. */
+  write(bytes: Buffer): void {
+    if (this.#isRestPending || this.#stream.length > 0) return void this.#socket.write(bytes);
+    const error = this.#handle.writeBuffer(this.#request, bytes);
+    // The stream meets the same error, and has those who handle it.
+    if (error !== 0) return void this.#socket.write(bytes);
+    const { state, lastWriteWasAsync, WriteWrap } = this.#internals;
+    if (state[lastWriteWasAsync] === 0) return;
+    this.#isRestPending = true;
+    this.#request = new WriteWrap();
+  }
+
+  /** Whether the system has not taken everything yet. */
+  get isBehind(): boolean {
+    return this.#isRestPending || this.#stream.length > 0;
+  }
+
+  /** All that was written before now has been taken. */
+  caughtUp(): void {
+    this.#isRestPending = false;
+  }
+}
