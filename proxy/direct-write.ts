@@ -1,11 +1,11 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
-import { streamInternals, type StreamInternals } from './stream-internals.ts';
+import { streamInternals, type StreamInternals, type WriteRequest } from './stream-internals.ts';
 
 /** What lies below a plain socket. */
 interface SocketHandle {
   /** Gives 0, or the code of an error; for a handle that is closed something else than 0, too. */
-  writeBuffer(request: object, bytes: Buffer): number | undefined;
+  writeBuffer(request: WriteRequest, bytes: Buffer): number | undefined;
 }
 
 /** What waits in the socket's stream; `writableLength` gives it, by a longer way. */
@@ -24,7 +24,7 @@ export class DirectWriter {
   readonly #stream: WritableState;
   readonly #internals: StreamInternals;
   /** Nothing is kept in it of a write that was done at once. */
-  #request: object;
+  #request: WriteRequest;
   #isRestPending = false;
 
   private constructor(
@@ -60,10 +60,8 @@ export class DirectWriter {
     const error = this.#handle.writeBuffer(this.#request, bytes);
     // The stream meets the same error, and has those who handle it.
     if (error !== 0) return void this.#socket.write(bytes);
-    const { state, lastWriteWasAsync, WriteWrap } = this.#internals;
-    if (state[lastWriteWasAsync] === 0) return;
-    this.#isRestPending = true;
-    this.#request = new WriteWrap();
+    const { state, lastWriteWasAsync } = this.#internals;
+    if (state[lastWriteWasAsync] !== 0) this.#awaitRest(bytes);
   }
 
   /** Whether the system has not taken everything yet. */
@@ -71,8 +69,19 @@ export class DirectWriter {
     return this.#isRestPending || this.#stream.length > 0;
   }
 
-  /** All that was written before now has been taken. */
-  caughtUp(): void {
-    this.#isRestPending = false;
+  /**
+   * What comes behind the rest waits in the stream: below it, it would never be heard of again when the
+   * rest fails.
+   */
+  #awaitRest(bytes: Buffer): void {
+    const socket = this.#socket;
+    this.#isRestPending = true;
+    socket.cork();
+    this.#request.oncomplete = (status) => {
+      this.#isRestPending = false;
+      if (status < 0) socket.write(bytes);
+      socket.uncork();
+    };
+    this.#request = new this.#internals.WriteWrap();
   }
 }

@@ -21,10 +21,7 @@ export function pump(
   const direct = DirectWriter.of(sink);
   /** What a sink without direct writes may have in hand while the source goes on. */
   let limit = 0;
-  const proceed = () => {
-    direct?.caughtUp();
-    source.resume();
-  };
+  const proceed = () => void source.resume();
   const forward =
     direct === undefined
       ? (bytes: Buffer) => void sink.write(bytes)

@@ -1,7 +1,13 @@
-/** What C++ puts into `streamBaseState` of Node.js about the read that it tells of, or the write that was asked for. */
+/** What a write is asked for with. Only one that is not done at once is told of in the end. */
+export interface WriteRequest {
+  /** Gives 0, or the code of an error, which is negative. */
+  oncomplete?: (status: number) => void;
+}
+
+/** How Node.js tells JavaScript of reads and writes, below net.Socket. */
 export interface StreamInternals {
-  /** What a write is asked for with. May be used again when the write was done at once. */
-  readonly WriteWrap: new () => object;
+  readonly WriteWrap: new () => WriteRequest;
+  /** Says how the read went that is told of, or the write that was asked for. */
   readonly state: Int32Array;
   /** Index of the bytes that were read; below 1 for an end or an error. */
   readonly readBytesOrError: number;
@@ -24,7 +30,7 @@ function load(): StreamInternals | undefined {
     if (typeof kReadBytesOrError !== 'number' || typeof kLastWriteWasAsync !== 'number')
       return undefined;
     return {
-      WriteWrap: WriteWrap as new () => object,
+      WriteWrap: WriteWrap as new () => WriteRequest,
       state,
       readBytesOrError: kReadBytesOrError,
       lastWriteWasAsync: kLastWriteWasAsync,
