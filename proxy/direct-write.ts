@@ -1,6 +1,11 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
-import { streamInternals, type StreamInternals, type WriteRequest } from './stream-internals.ts';
+import {
+  hasStreamInternals,
+  newWriteRequest,
+  wasWrittenAtOnce,
+  type WriteRequest,
+} from './stream-internals.ts';
 
 /** What lies below a plain socket. */
 interface SocketHandle {
@@ -22,20 +27,14 @@ export class DirectWriter {
   readonly #socket: Socket;
   readonly #handle: SocketHandle;
   readonly #stream: WritableState;
-  readonly #internals: StreamInternals;
   /** Nothing is kept in it of a write that was done at once. */
-  #request: WriteRequest;
+  #request = newWriteRequest();
   #isRestPending = false;
 
-  private constructor(
-    socket: Socket,
-    below: { handle: SocketHandle; stream: WritableState; internals: StreamInternals },
-  ) {
+  private constructor(socket: Socket, handle: SocketHandle, stream: WritableState) {
     this.#socket = socket;
-    this.#handle = below.handle;
-    this.#stream = below.stream;
-    this.#internals = below.internals;
-    this.#request = new below.internals.WriteWrap();
+    this.#handle = handle;
+    this.#stream = stream;
   }
 
   /** One for a socket that is connected; undefined where that cannot be had, as with TLS. */
@@ -44,14 +43,10 @@ export class DirectWriter {
       _handle?: Partial<SocketHandle> | null;
       _writableState?: Partial<WritableState>;
     };
-    if (streamInternals === undefined || socket instanceof TLSSocket) return undefined;
+    if (!hasStreamInternals || socket instanceof TLSSocket) return undefined;
     if (typeof handle?.writeBuffer !== 'function' || typeof stream?.length !== 'number')
       return undefined;
-    return new DirectWriter(socket, {
-      handle: handle as SocketHandle,
-      stream: stream as WritableState,
-      internals: streamInternals,
-    });
+    return new DirectWriter(socket, handle as SocketHandle, stream as WritableState);
   }
 
   /** The bytes must stay as they are while the writer is behind. */
@@ -60,8 +55,7 @@ export class DirectWriter {
     const error = this.#handle.writeBuffer(this.#request, bytes);
     // The stream meets the same error, and has those who handle it.
     if (error !== 0) return void this.#socket.write(bytes);
-    const { state, lastWriteWasAsync } = this.#internals;
-    if (state[lastWriteWasAsync] !== 0) this.#awaitRest(bytes);
+    if (!wasWrittenAtOnce()) this.#awaitRest(bytes);
   }
 
   /** Whether the system has not taken everything yet. */
@@ -82,6 +76,6 @@ export class DirectWriter {
       if (status < 0) socket.write(bytes);
       socket.uncork();
     };
-    this.#request = new this.#internals.WriteWrap();
+    this.#request = newWriteRequest();
   }
 }

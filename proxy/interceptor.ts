@@ -24,6 +24,7 @@ import {
   replaceExtensionStatements,
   type Replacement,
 } from './extension-statements.ts';
+import { textThatMentions } from './mentions.ts';
 import { MessageFilter, type FilterRules, type Verdict } from './message-filter.ts';
 import { PendingAnswers } from './pending-answers.ts';
 import { StatementRepeater, type SessionStreams } from './statement-repeater.ts';
@@ -38,9 +39,6 @@ const FIRST_NORMAL_OID = 16_384;
 const IDLE = 'I'.charCodeAt(0);
 
 const HEADER_BYTES = 5;
-
-/** A text that mentions none of these is not looked at. */
-const MENTIONS = /pg_background|\bdatabase\b/i;
 
 /** Encodings in which a byte below 128 always is that ASCII character, as the server reports them. */
 const READABLE_ENCODINGS = /^(UTF8|SQL_ASCII|LATIN\d+|ISO_8859_\d|WIN\d+|KOI8[RU])$/;
@@ -400,17 +398,15 @@ function tagOf(tag: string): Buffer {
   return frameOf(MessageType.commandComplete, Buffer.from(`${tag}\0`));
 }
 
-/** The body of a message as text, if it may concern us. Cheap, and right for nearly every text: parsing is for the rest. */
-function textOf(bytes: Buffer, from: number, to: number): string | undefined {
-  // Not its length, which may look like a letter.
-  const text = bytes.toString('latin1', from + HEADER_BYTES, to);
-  return MENTIONS.test(text) ? text : undefined;
-}
-
 /** Whether the texts that pass can be read without knowing more about their encoding. */
 function canRead(parameters: ReadonlyMap<string, string>): boolean {
   return (
     parameters.get('standard_conforming_strings') === 'on' &&
     READABLE_ENCODINGS.test(parameters.get('client_encoding') ?? '')
   );
+}
+
+/** The body of a message, if it may concern us. Not its length, which may look like a letter. */
+function textOf(bytes: Buffer, from: number, to: number): string | undefined {
+  return textThatMentions(bytes, from + HEADER_BYTES, to);
 }

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
-import { streamInternals } from './stream-internals.ts';
+import { hasStreamInternals, lastReadLength } from './stream-internals.ts';
 
 /** So much is read at a time, as Node.js does it itself. */
 const BUFFER_BYTES = 64 * 1024;
@@ -9,7 +9,7 @@ const BUFFER_BYTES = 64 * 1024;
 interface SocketInternals {
   readonly _handle?: {
     useUserBuffer?: (buffer: Uint8Array) => void;
-    onread?: (this: unknown, ...rest: unknown[]) => void;
+    onread?: (this: unknown, bytesOfNode: unknown) => void;
   } | null;
   [field: symbol]: unknown;
 }
@@ -51,13 +51,12 @@ export function readIntoOwnBuffer(socket: Socket, take: (chunk: Buffer) => void)
     return true;
   };
   handle.useUserBuffer(bytes);
-  if (streamInternals !== undefined && typeof handle.onread === 'function') {
-    const { state, readBytesOrError } = streamInternals;
+  if (hasStreamInternals && typeof handle.onread === 'function') {
     const tellOthers = handle.onread;
-    handle.onread = function (this: unknown, ...rest: unknown[]) {
-      const length = state[readBytesOrError] as number;
+    handle.onread = function (this: unknown, bytesOfNode: unknown) {
+      const length = lastReadLength();
       if (length > 0) takeFirst(length);
-      else tellOthers.apply(this, rest);
+      else tellOthers.call(this, bytesOfNode);
     };
   }
   return true;

@@ -5,7 +5,7 @@ export interface WriteRequest {
 }
 
 /** How Node.js tells JavaScript of reads and writes, below net.Socket. */
-export interface StreamInternals {
+interface StreamInternals {
   readonly WriteWrap: new () => WriteRequest;
   /** Says how the read went that is told of, or the write that was asked for. */
   readonly state: Int32Array;
@@ -40,4 +40,25 @@ function load(): StreamInternals | undefined {
   }
 }
 
-export const streamInternals = load();
+const internals = load();
+const { state, readBytesOrError, lastWriteWasAsync, WriteWrap } = internals ?? {
+  ...{ state: new Int32Array(1), readBytesOrError: 0, lastWriteWasAsync: 0 },
+  WriteWrap: Object as unknown as new () => WriteRequest,
+};
+
+/** Whether reads and writes can be had below the sockets' streams. The rest has a meaning only then. */
+export const hasStreamInternals = internals !== undefined;
+
+export function newWriteRequest(): WriteRequest {
+  return new WriteWrap();
+}
+
+/** How many bytes were read, within `onread` of a handle; below 1 for an end or an error. */
+export function lastReadLength(): number {
+  return state[readBytesOrError] as number;
+}
+
+/** Whether the system has taken at once all of the last write. */
+export function wasWrittenAtOnce(): boolean {
+  return state[lastWriteWasAsync] === 0;
+}
