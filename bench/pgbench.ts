@@ -9,6 +9,8 @@ export interface PgbenchRun {
   readonly port: number;
   readonly clients: number;
   readonly seconds: number;
+  /** How many transactions each client does, in place of a time. */
+  readonly transactionsEach?: number;
   readonly options: readonly string[];
   /** Keeps the time of each transaction, for the 99th percentile. */
   readonly isLogged?: boolean;
@@ -30,12 +32,13 @@ export interface PgbenchResult {
 export async function runPgbench(
   resources: Resources,
   folder: string,
-  { port, clients, seconds, options, isLogged = false }: PgbenchRun,
+  { port, clients, seconds, transactionsEach, options, isLogged = false }: PgbenchRun,
 ): Promise<PgbenchResult> {
   const logs = await mkdtemp(join(folder, 'pgbench-'));
   const parameters = ['-n', '-h', '127.0.0.1', '-p', String(port), '-U', 'postgres'];
   parameters.push('-c', String(clients), '-j', String(Math.min(clients, 2)));
-  parameters.push('-T', String(seconds), ...(isLogged ? ['-l'] : []), ...options, 'postgres');
+  const until = transactionsEach === undefined ? ['-T', seconds] : ['-t', transactionsEach];
+  parameters.push(...until.map(String), ...(isLogged ? ['-l'] : []), ...options, 'postgres');
   const release = resources.own(() => rm(logs, { recursive: true, force: true }));
   try {
     const output = await runProgram(resources, 'pgbench', parameters, { folder: logs });

@@ -1,5 +1,7 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { figure, side, type Figure, type Side } from './figure.ts';
 import type { Findings, Measurement } from './measurement.ts';
+import type { PgbenchResult } from './pgbench.ts';
 import { prepareTables } from './pgbench-tables.ts';
 import { processorTime } from './process-usage.ts';
 import { startRelays, type Relays } from './relays.ts';
@@ -10,11 +12,14 @@ import type { Workbench } from './workbench.ts';
 const MODES = ['simple', 'prepared'] as const;
 const CLIENTS = [1, 8, 64] as const;
 
+/** Sessions that pgbench leaves are closed by then: to close them is no part of the next run. */
+const SETTLE_MS = 200;
+
 /** One turn of pgbench through one side. */
 interface Sample {
   readonly perSecond: number;
   readonly p99Ms: number;
-  /** Processor time for each transaction; NaN for the server itself. */
+  /** Processor time for each transaction, logins left out; NaN for the server itself. */
   readonly processorUs: number;
 }
 
@@ -68,16 +73,24 @@ async function runTurn(
   turn: { port: number; pid: number | undefined; mode: string; clients: number },
 ): Promise<Sample> {
   const { port, pid, mode, clients } = turn;
+  const run = { port, clients, seconds: bench.seconds, options: ['-S', '-M', mode] };
+  // In a second, with 64 clients, their logins would be a third of it.
+  const logins = await timed(pid, () => bench.pgbench({ ...run, transactionsEach: 1 }));
+  const all = await timed(pid, () => bench.pgbench({ ...run, isLogged: true }));
+  const transactions = all.result.transactions - logins.result.transactions;
+  const processorUs = ((all.seconds - logins.seconds) / transactions) * 1e6;
+  return { perSecond: all.result.perSecond, p99Ms: all.result.p99Ms, processorUs };
+}
+
+/** A run of pgbench, and the processor time that another program took meanwhile. */
+async function timed(
+  pid: number | undefined,
+  run: () => Promise<PgbenchResult>,
+): Promise<{ result: PgbenchResult; seconds: number }> {
   const before = pid === undefined ? NaN : await processorTime(pid);
-  const { perSecond, p99Ms, transactions } = await bench.pgbench({
-    port,
-    clients,
-    seconds: bench.seconds,
-    options: ['-S', '-M', mode],
-    isLogged: true,
-  });
-  const seconds = pid === undefined ? NaN : (await processorTime(pid)) - before;
-  return { perSecond, p99Ms, processorUs: (seconds / transactions) * 1e6 };
+  const result = await run();
+  await delay(SETTLE_MS);
+  return { result, seconds: pid === undefined ? NaN : (await processorTime(pid)) - before };
 }
 
 function sidesOf(name: string, samples: readonly Sample[]): Side[] {

@@ -24,6 +24,7 @@ import {
   replaceExtensionStatements,
   type Replacement,
 } from './extension-statements.ts';
+import { textThatMentions } from './mentions.ts';
 import { MessageFilter, type FilterRules, type Verdict } from './message-filter.ts';
 import { PendingAnswers } from './pending-answers.ts';
 import { StatementRepeater, type SessionStreams } from './statement-repeater.ts';
@@ -38,9 +39,6 @@ const FIRST_NORMAL_OID = 16_384;
 const IDLE = 'I'.charCodeAt(0);
 
 const HEADER_BYTES = 5;
-
-/** A text that mentions none of these is not looked at. */
-const MENTIONS = /pg_background|\bdatabase\b/i;
 
 /** Encodings in which a byte below 128 always is that ASCII character, as the server reports them. */
 const READABLE_ENCODINGS = /^(UTF8|SQL_ASCII|LATIN\d+|ISO_8859_\d|WIN\d+|KOI8[RU])$/;
@@ -94,6 +92,9 @@ export class Interceptor implements SessionEvents {
   /** The types of the rows that a lone query gives. */
   #declared: readonly ColumnType[] = [];
   #stream: ClientStream | undefined;
+  /** Whether the proxy takes part in what the server does: else there is nothing to put right, or to forget. */
+  #isConcerned = true;
+  #canRead = false;
 
   constructor(links: InterceptorLinks) {
     this.#links = links;
@@ -122,27 +123,33 @@ export class Interceptor implements SessionEvents {
   readonly fromClient = new MessageFilter(this.#clientRules(), MAX_PARSED_BYTES);
 
   replacementBegan(): void {
+    this.#isConcerned = true;
     this.#isReplacement = true;
   }
 
   tagReplaced(tag: string): void {
+    this.#isConcerned = true;
     this.#isReplacement = false;
     this.#ownTag = tag;
   }
 
   errorRaised(error: ReportFields, pid: number | undefined): void {
+    this.#isConcerned = true;
     this.#raised.errorRaised(error, pid);
   }
 
   noticesRaised(notices: readonly ReportFields[], pid: number): void {
+    this.#isConcerned = true;
     this.#raised.noticesRaised(notices, pid);
   }
 
   unanswered(reason: ReportFields): void {
+    this.#isConcerned = true;
     this.#raised.unanswered(reason);
   }
 
   canRepeat(verb: Verb, { pid, cookie }: { pid: number; cookie: string }): boolean {
+    this.#isConcerned = true;
     if (this.#lone === undefined || this.#lone.isInTransaction) return false;
     const { text, startedAt } = this.#lone;
     const repeated = repeatedStatement(text, verb, pid, cookie);
@@ -159,6 +166,7 @@ export class Interceptor implements SessionEvents {
   }
 
   stream(verb: Verb, result: StreamableResult): RowSink | undefined {
+    this.#isConcerned = true;
     if (this.#lone === undefined || this.repeater.isHolding || !this.#sharesEncoding)
       return undefined;
     if (!isSameForClient(result, this.#declared, this.#parameters)) return undefined;
@@ -174,6 +182,7 @@ export class Interceptor implements SessionEvents {
   }
 
   repeat(when: Promise<void>, timeoutMs: number): void {
+    this.#isConcerned = true;
     this.repeater.repeatAt(when, timeoutMs);
   }
 
@@ -203,14 +212,17 @@ export class Interceptor implements SessionEvents {
             return 'peek';
           case MessageType.readyForQuery:
             // Its last byte may not be there yet.
-            if (this.repeater.isHolding || at + length > chunk.length) return 'take';
+            if (at + length > chunk.length) return 'take';
+            if (this.#isConcerned && this.repeater.isHolding) return 'take';
             this.#statementEnded(chunk[at + 5]);
             return 'pass';
           case MessageType.rowDescription:
+            if (!this.#isConcerned) return 'pass';
             return this.repeater.drops(type) || this.#lone !== undefined ? 'take' : 'pass';
           case MessageType.dataRow:
-            return this.repeater.drops(type) ? 'take' : 'pass';
+            return this.#isConcerned && this.repeater.drops(type) ? 'take' : 'pass';
           case MessageType.commandComplete:
+            if (!this.#isConcerned) return 'pass';
             return this.#ownTag === undefined &&
               this.#stream === undefined &&
               !this.repeater.drops(type)
@@ -262,6 +274,7 @@ export class Interceptor implements SessionEvents {
         if (!this.#isTakingCallback) {
           return this.#cleanReport(frame);
         }
+        this.#isConcerned = true;
         for (const [letter, text] of reportFields(frame)) {
           if (letter === 'M') this.#session?.receive(text);
         }
@@ -290,6 +303,7 @@ export class Interceptor implements SessionEvents {
       case MessageType.parameterStatus: {
         const [name = '', value = ''] = frame.toString('latin1', 5, frame.length - 1).split('\0');
         this.#parameters.set(name, value);
+        this.#canRead = canRead(this.#parameters);
         return frame;
       }
       default:
@@ -324,6 +338,7 @@ export class Interceptor implements SessionEvents {
     const text = textOf(frame, 0, frame.length);
     const session = this.#session;
     if (text === undefined) return frame;
+    this.#isConcerned = true;
     if (/\bdatabase\b/i.test(text) && /\b(create|alter|drop)\b/i.test(text))
       this.#links.onDatabaseStatement();
     if (session === undefined) return frame;
@@ -348,8 +363,9 @@ export class Interceptor implements SessionEvents {
   }
 
   #statementEnded(status: number | undefined): void {
-    this.#session?.statementEnded();
     this.#pending.ready(status);
+    if (!this.#isConcerned) return;
+    this.#session?.statementEnded();
     if (this.#mayAlter) {
       this.#links.onAltered();
       this.#mayAlter = !this.#pending.isIdle;
@@ -362,6 +378,7 @@ export class Interceptor implements SessionEvents {
     this.#ownTag = undefined;
     this.#raised.statementEnded();
     this.#isReplacement = false;
+    this.#isConcerned = this.#mayAlter;
   }
 
   #cleanReport(frame: Buffer): Buffer {
@@ -369,14 +386,6 @@ export class Interceptor implements SessionEvents {
       isReplacement: this.#isReplacement,
       sharesEncoding: this.#sharesEncoding,
     });
-  }
-
-  /** Whether the texts that pass can be read without knowing more about their encoding. */
-  get #canRead(): boolean {
-    return (
-      this.#parameters.get('standard_conforming_strings') === 'on' &&
-      READABLE_ENCODINGS.test(this.#parameters.get('client_encoding') ?? '')
-    );
   }
 
   /** Whether the client is sent bytes as the database has them. */
@@ -389,9 +398,15 @@ function tagOf(tag: string): Buffer {
   return frameOf(MessageType.commandComplete, Buffer.from(`${tag}\0`));
 }
 
-/** The body of a message as text, if it may concern us. Cheap, and right for nearly every text: parsing is for the rest. */
+/** Whether the texts that pass can be read without knowing more about their encoding. */
+function canRead(parameters: ReadonlyMap<string, string>): boolean {
+  return (
+    parameters.get('standard_conforming_strings') === 'on' &&
+    READABLE_ENCODINGS.test(parameters.get('client_encoding') ?? '')
+  );
+}
+
+/** The body of a message, if it may concern us. Not its length, which may look like a letter. */
 function textOf(bytes: Buffer, from: number, to: number): string | undefined {
-  // Not its length, which may look like a letter.
-  const text = bytes.toString('latin1', from + HEADER_BYTES, to);
-  return MENTIONS.test(text) ? text : undefined;
+  return textThatMentions(bytes, from + HEADER_BYTES, to);
 }

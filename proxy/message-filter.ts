@@ -47,7 +47,36 @@ export class MessageFilter {
 
   /** Takes a chunk and gives to `forward`, in order, what goes on: views into the chunk where possible. */
   push(chunk: Buffer, forward: (bytes: Buffer) => void): void {
-    let at = 0;
+    if (this.#dropping === 0 && this.#heldBytes === 0) {
+      // Nearly every chunk is such: messages that pass, and nothing is held of the last one.
+      let at = this.#passing;
+      let verdict: Verdict = 'pass';
+      while (at + HEADER_BYTES <= chunk.length) {
+        const length = frameLength(chunk, at);
+        verdict = this.#judge(length, chunk, at);
+        if (verdict !== 'pass') break;
+        at += length;
+      }
+      if (at >= chunk.length) {
+        this.#passing = at - chunk.length;
+        if (chunk.length > 0) forward(chunk);
+        return;
+      }
+      this.#passing = 0;
+      this.#divide(chunk, forward, at, verdict === 'pass' ? undefined : verdict);
+    } else {
+      this.#divide(chunk, forward, 0, undefined);
+    }
+  }
+
+  /** Takes what is in a chunk from a place on; what is before it passes. */
+  #divide(
+    chunk: Buffer,
+    forward: (bytes: Buffer) => void,
+    start: number,
+    known: Verdict | undefined,
+  ): void {
+    let at = start;
     let from = 0;
     const flush = () => {
       if (at > from) forward(from === 0 && at === chunk.length ? chunk : chunk.subarray(from, at));
@@ -76,7 +105,8 @@ export class MessageFilter {
         at = from = chunk.length;
       } else {
         const length = frameLength(chunk, at);
-        let verdict = this.#judge(length, chunk, at);
+        let verdict = known ?? this.#judge(length, chunk, at);
+        known = undefined;
         if (verdict === 'pass') {
           this.#passing = length;
           continue;

@@ -1,12 +1,19 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
+import { hasStreamInternals, lastReadLength } from './stream-internals.ts';
 
-/** So much is read at a time, as Node.js does it itself. */
+/** So much is read at a time where there is much to read, as Node.js does it itself. */
 const BUFFER_BYTES = 64 * 1024;
+
+/** Enough for small queries. Larger ones for all clients that come at once would bring the garbage collector. */
+const FIRST_BUFFER_BYTES = 8 * 1024;
 
 /** What `onread` of net.connect() sets, and what no option sets for a socket that was accepted. */
 interface SocketInternals {
-  readonly _handle?: { useUserBuffer?: (buffer: Uint8Array) => void } | null;
+  readonly _handle?: {
+    useUserBuffer?: (buffer: Uint8Array) => void;
+    onread?: (this: unknown, bytesOfNode: unknown) => unknown;
+  } | null;
   [field: symbol]: unknown;
 }
 
@@ -34,12 +41,32 @@ export function readIntoOwnBuffer(socket: Socket, take: (chunk: Buffer) => void)
     if (early === null) break;
     take(early);
   }
-  const bytes = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  const canGrow = hasStreamInternals && typeof handle.onread === 'function';
+  let bytes = Buffer.allocUnsafeSlow(canGrow ? FIRST_BUFFER_BYTES : BUFFER_BYTES);
+  let view = bytes;
+  const takeFirst = (length: number) => {
+    // Small messages are often as long as the one before: a view costs more than the call.
+    if (view.length !== length) view = bytes.subarray(0, length);
+    take(view);
+  };
   internals[buffer] = bytes;
   internals[callback] = (length: number) => {
-    take(bytes.subarray(0, length));
+    takeFirst(length);
     return true;
   };
   handle.useUserBuffer(bytes);
+  if (!canGrow) return true;
+  const tellOthers = handle.onread;
+  handle.onread = function (this: unknown, bytesOfNode: unknown) {
+    const length = lastReadLength();
+    if (length <= 0) return tellOthers?.call(this, bytesOfNode);
+    takeFirst(length);
+    if (length < FIRST_BUFFER_BYTES || bytes.length === BUFFER_BYTES) return undefined;
+    bytes = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+    internals[buffer] = bytes;
+    view = bytes;
+    // What is returned is read into from now on.
+    return bytes;
+  };
   return true;
 }

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { DirectWriter } from './direct-write.ts';
 import { readIntoOwnBuffer } from './own-buffer.ts';
 
 const NOTHING = Buffer.alloc(0);
@@ -17,10 +18,14 @@ export function pump(
   onError: (error: unknown) => void,
   end: () => void = () => void sink.end(),
 ): void {
-  /** What the sink may have in hand while the source goes on. */
+  const direct = DirectWriter.of(sink);
+  /** What a sink without direct writes may have in hand while the source goes on. */
   let limit = 0;
   const proceed = () => void source.resume();
-  const forward = (bytes: Buffer) => void sink.write(bytes);
+  const forward =
+    direct === undefined
+      ? (bytes: Buffer) => void sink.write(bytes)
+      : (bytes: Buffer) => direct.write(bytes);
   const take = (chunk: Buffer) => {
     try {
       transform(chunk, forward);
@@ -28,7 +33,7 @@ export function pump(
       onError(error);
       return;
     }
-    if (sink.writableLength <= limit) return;
+    if (direct === undefined ? sink.writableLength <= limit : !direct.isBehind) return;
     source.pause();
     // Written when all before it is. A callback for each write would cost more than most writes do here.
     sink.write(NOTHING, proceed);

@@ -59,6 +59,21 @@ describe('readIntoOwnBuffer', () => {
     expect(memories.size).to.equal(1);
   });
 
+  it('reads more at a time once there is more to read', async () => {
+    const lengths: number[] = [];
+    readIntoOwnBuffer(near, (chunk) => lengths.push(chunk.length));
+    near.resume();
+    const length = 1_000_000;
+    far.write(Buffer.alloc(length));
+    await eventually(() => {
+      expect(lengths.reduce((sum, one) => sum + one, 0)).to.equal(length);
+      return Promise.resolve();
+    });
+    expect(lengths[0]).to.equal(8 * 1024);
+    expect(Math.max(...lengths)).to.be.above(8 * 1024);
+    expect(Math.max(...lengths)).to.be.at.most(64 * 1024);
+  });
+
   it('gives first what had been read before', async () => {
     far.write('early');
     near.once('readable', () => {});
