@@ -144,7 +144,7 @@ BEGIN
       IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) asleep OPERATOR(pg_catalog.>) '1 ms'::interval THEN
         began := pg_catalog.clock_timestamp();
       ELSE
-        PERFORM pg_catalog.pg_sleep(LEAST(GREATEST(EXTRACT(epoch FROM waited) OPERATOR(pg_catalog./) 10, 0.001), 0.02)::double precision);
+        PERFORM pg_catalog.pg_sleep(LEAST(GREATEST(EXTRACT(epoch FROM waited) OPERATOR(pg_catalog./) 10, 0.001), 0.2)::double precision);
       END IF;
     END IF;
     PERFORM pg_catalog.pg_stat_clear_snapshot();

@@ -223,15 +223,16 @@ export class BackgroundSession {
     // Whoever is not admitted gets no turn on the link that all sessions of the login share.
     const link = await this.#withLink(async (current) => {
       await this.#admit(call, current);
-      await this.#checkLogin(current);
       return current;
     });
-    const answer = this.#perform(call, link).then(
-      ({ worker, ...ok }): Answer => ({
-        reply: { ok: { ...ok, ...noticesOf(worker) } },
-        ...(worker && { raises: { notices: worker.output.notices, pid: worker.pid } }),
-      }),
-      (error: unknown) => this.#refusal(error),
+    const answer = this.#withLink((current) => this.#checkLogin(current)).then(() =>
+      this.#perform(call, link).then(
+        ({ worker, ...ok }): Answer => ({
+          reply: { ok: { ...ok, ...noticesOf(worker) } },
+          ...(worker && { raises: { notices: worker.output.notices, pid: worker.pid } }),
+        }),
+        (error: unknown) => this.#refusal(error),
+      ),
     );
     const wait = new LongWait(conversation, {
       withLink: (action) => this.#withLink(action),

@@ -11,6 +11,7 @@ import type { Packet } from './conversation.ts';
 import { PacketDisplay } from './packet-display.ts';
 import { BackgroundError, ServerError, toDatabaseText } from './errors.ts';
 import type { Credential } from './credential.ts';
+import { SharedQuestion } from './shared-question.ts';
 import type { DatabaseIdentity } from './signing-key.ts';
 
 /** What the control link says to DBAs who look at pg_stat_activity. */
@@ -94,6 +95,11 @@ const findBlockers = (pids: readonly number[]) =>
     WHERE a.pid OPERATOR(pg_catalog.=) ANY ('{${pids.join()}}')
       AND (a.wait_event_type IS NULL OR a.wait_event_type OPERATOR(pg_catalog.=) 'Lock')`;
 
+/** Which of some backends have logged in as a role. */
+const findBackends = (pids: readonly number[], roleOid: number) =>
+  `SELECT a.pid FROM pg_catalog.pg_stat_get_activity(NULL) AS a
+    WHERE a.pid OPERATOR(pg_catalog.=) ANY ('{${pids.join()}}') AND a.usesysid OPERATOR(pg_catalog.=) ${roleOid}`;
+
 /** Settings that would otherwise come from the role or the database, and must not disturb the link. */
 const LINK_SETTINGS = {
   application_name: CONTROL_LINK_NAME,
@@ -142,9 +148,14 @@ export class ControlLink {
   #installation: Installation | undefined;
   #nextReading: Promise<Installation | undefined> | undefined;
   #lastReadAt = 0;
-  /** Those of whom it is asked next for whom they wait. */
-  readonly #waiting = new Set<number>();
-  #nextBlockers: Promise<TextRows> | undefined;
+  readonly #blockers = new SharedQuestion(
+    (action) => this.#inTurn(action),
+    (pids) => this.#run(findBlockers(pids)),
+  );
+  readonly #ownBackends = new SharedQuestion(
+    (action) => this.#inTurn(action),
+    (pids) => this.#run(findBackends(pids, this.roleOid)),
+  );
   /** Whether somebody may have changed the installation since it was read. */
   #isDoubted = false;
   /** How far the server's clock is ahead of ours, which never jumps, in milliseconds. */
@@ -376,25 +387,16 @@ export class ControlLink {
     return true;
   }
 
-  /** The backends that a backend waits for. Whoever asks before the next question goes out shares it. */
+  /** The backends that a backend waits for. */
   async blockersOf(pid: number): Promise<number[]> {
-    this.#waiting.add(pid);
-    this.#nextBlockers ??= this.#inTurn(() => {
-      const pids = [...this.#waiting];
-      this.#waiting.clear();
-      this.#nextBlockers = undefined;
-      return this.#run(findBlockers(pids));
-    });
-    const rows = await this.#nextBlockers;
+    const rows = await this.#blockers.about(pid);
     return rows.filter(([waiting]) => Number(waiting) === pid).map(([, other]) => Number(other));
   }
 
   /** Whether a backend has logged in as our role: our name may be another's by now. */
   async isLoginOf(pid: number): Promise<boolean> {
-    const rows = await this.#ask(
-      `SELECT a.usesysid OPERATOR(pg_catalog.=) ${this.roleOid} FROM pg_catalog.pg_stat_get_activity(${pid}) AS a`,
-    );
-    return rows[0]?.[0] === 't';
+    const rows = await this.#ownBackends.about(pid);
+    return rows.some(([own]) => Number(own) === pid);
   }
 
   /** Whether a role has the privileges of another, as the server says. */

@@ -37,10 +37,11 @@ export class LongWait {
     const hasAnswer = () => isAnswered;
     let isAsked = false;
     const goOn = () => this.#conversation.awake();
-    void answer.then(() => {
+    const settle = () => {
       isAnswered = true;
       goOn();
-    });
+    };
+    answer.then(settle, settle);
     while (!hasAnswer()) {
       await this.#links.withLink((link) => {
         isAsked = this.#lock?.link === link;
