@@ -1,0 +1,57 @@
+import { expect } from 'chai';
+import type { SignedContext } from '../../src/callback.ts';
+import { UnchangedSettings, type LaunchPlace } from '../../src/sent-settings.ts';
+
+const SETTINGS = { work_mem: '4096' };
+
+describe('UnchangedSettings', () => {
+  const launchAt = (place: number | undefined, roleOid = 10): LaunchPlace => ({
+    context: { kind: 'free', roleOid } as SignedContext,
+    plainPlace: () => place,
+  });
+  /** What is known after a plain launch at place 7. */
+  const after = (isConfirmed: boolean) => {
+    const unchanged = new UnchangedSettings();
+    unchanged.note(launchAt(7), SETTINGS);
+    if (isConfirmed) unchanged.confirm(launchAt(7));
+    return unchanged;
+  };
+
+  it('are those of a plain launch right before', () => {
+    expect(after(true).find(launchAt(8))).to.equal(SETTINGS);
+  });
+
+  for (const [what, launch] of [
+    ['with a message between', launchAt(9)],
+    ['in the same statement', launchAt(7)],
+    ['in another statement than a plain one', launchAt(undefined)],
+    ['of another role', launchAt(8, 11)],
+  ] as const) {
+    it(`are not known for a launch ${what}`, () => {
+      expect(after(true).find(launch)).to.equal(undefined);
+    });
+  }
+
+  it('are not known as long as other functions may have stood there', () => {
+    expect(after(false).find(launchAt(8))).to.equal(undefined);
+  });
+
+  it('are not confirmed by another statement', () => {
+    const unchanged = after(false);
+    unchanged.confirm(launchAt(8));
+    expect(unchanged.find(launchAt(8))).to.equal(undefined);
+  });
+
+  it('are forgotten with a launch in another statement', () => {
+    const unchanged = after(true);
+    unchanged.note(launchAt(undefined), SETTINGS);
+    expect(unchanged.find(launchAt(8))).to.equal(undefined);
+  });
+
+  it('could have been left out by the second of two launches with the same', () => {
+    const unchanged = after(true);
+    expect(unchanged.note(launchAt(8), SETTINGS)).to.equal(true);
+    unchanged.confirm(launchAt(8));
+    expect(unchanged.note(launchAt(9), { ...SETTINGS }), 'with others').to.equal(false);
+  });
+});
