@@ -171,7 +171,9 @@ describe('the signing key', () => {
 
   it('is not to be had from a log that shows requests as well as answers', async () => {
     const log = await readLog();
-    const requests = [...log.matchAll(/\bI \S+ ([A-Za-z0-9+/]{16}),([0-9a-f]{64}),[01],-?[0-9]+ /g)];
+    const requests = [
+      ...log.matchAll(/\bI \S+ ([A-Za-z0-9+/]{16}),([0-9a-f]{64}),[01],-?[0-9]+ /g),
+    ];
     expect(requests.length, 'requests for a key').to.be.above(0);
     for (const [, nonce = '', seed = ''] of requests) {
       const shown = [...log.matchAll(/pgbg:([A-Za-z0-9+/]{16}):([A-Za-z0-9+/]+=*)/g)];

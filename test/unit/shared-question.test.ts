@@ -7,7 +7,8 @@ describe('SharedQuestion', () => {
     const asked: (readonly number[])[] = [];
     const turns: (() => void)[] = [];
     const shared = new SharedQuestion(
-      (action) => new Promise((resolve) => turns.push(() => resolve(action()))),
+      <T>(action: () => Promise<T>) =>
+        new Promise<T>((resolve) => turns.push(() => resolve(action()))),
       (about) => {
         asked.push(about);
         return Promise.resolve(about);
