@@ -8,45 +8,22 @@ import {
 } from './backend-connection.ts';
 import { NARROW_BYTES, wideBytes } from './callback.ts';
 import type { Packet } from './conversation.ts';
+import { InstalledExtension } from './installed-extension.ts';
 import { PacketDisplay } from './packet-display.ts';
-import { BackgroundError, ServerError, toDatabaseText } from './errors.ts';
+import { BackgroundError, ServerError } from './errors.ts';
 import type { Credential } from './credential.ts';
+import { SERVER_CLOCK, ServerClock } from './server-clock.ts';
 import { SharedQuestion } from './shared-question.ts';
 import type { DatabaseIdentity } from './signing-key.ts';
 
 /** What the control link says to DBAs who look at pg_stat_activity. */
 const CONTROL_LINK_NAME = 'pg-background-proxy control';
 
-/** Microseconds since 1970, as signatures have them. */
-const SERVER_CLOCK =
-  'pg_catalog.floor(EXTRACT(epoch FROM pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000000)';
-
 const DESCRIBE = `SELECT (SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c), d.oid,
   pg_catalog.current_setting('track_activities'),
   (SELECT s.setting FROM pg_catalog.pg_settings AS s WHERE s.name OPERATOR(pg_catalog.=) 'track_activity_query_size'),
   pg_catalog.getdatabaseencoding(), ${SERVER_CLOCK}, ${OWN_ROLE_OID}
   FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()`;
-
-const READ_INSTALLATION = `SELECT
-  pg_catalog.substring(pg_catalog.obj_description(n.oid, 'pg_namespace'), 'key ([0-9a-f-]{36})$'),
-  pg_catalog.pg_has_role(n.nspowner, 'USAGE'),
-  (SELECT pg_catalog.json_agg(owner.rolname) FROM pg_catalog.pg_roles AS me, pg_catalog.pg_roles AS owner
-    WHERE me.rolname OPERATOR(pg_catalog.=) CURRENT_USER AND me.rolsuper AND NOT owner.rolsuper
-      AND (owner.oid OPERATOR(pg_catalog.=) n.nspowner
-           OR EXISTS (SELECT FROM pg_catalog.pg_class AS c
-                       WHERE c.relnamespace OPERATOR(pg_catalog.=) n.oid AND c.relowner OPERATOR(pg_catalog.=) owner.oid))),
-  ${SERVER_CLOCK}
-  FROM pg_catalog.pg_namespace AS n WHERE n.nspname OPERATOR(pg_catalog.=) 'pgbackground'`;
-
-/** What is committed of the extension in this database. */
-export interface Installation {
-  /** The ID of the key with which requests are signed; undefined when there is none. */
-  readonly keyId: string | undefined;
-  /** Whether our role has the privileges of the owner. */
-  readonly isOurs: boolean;
-  /** False for a superuser where others own the objects that sign, and the operator trusts them not. */
-  readonly isTrusted: boolean;
-}
 
 /** How the link shows a packet: one prepared statement, for one line in pg_stat_statements. */
 const REPLY = "SELECT pg_catalog.set_config('application_name', $1, false)";
@@ -63,12 +40,6 @@ const SHOW_MS = 100;
 
 /** With so many who wait for an answer, the next does well to wait without looking all the time. */
 const BUSY_READERS = 2;
-
-/** How often the installation is read at most: requests with foreign keys cost no more than that. */
-const READ_INTERVAL_MS = 100;
-
-/** What was read longer ago is read again: another proxy may have changed it. */
-const MAX_AGE_MS = 5_000;
 
 /** How often, and how long, a backend is given time to begin with what it was sent. */
 const CANCEL_RETRY_MS = 5;
@@ -132,8 +103,10 @@ export class ControlLink {
   readonly encoding: string;
   /** The role that the link has logged in as, whatever it is called by now. */
   readonly roleOid: number;
+  /** What is installed in the database. */
+  readonly installed: InstalledExtension;
+  readonly clock = new ServerClock();
   readonly #connection: BackendConnection;
-  readonly #trustedOwners: ReadonlySet<string>;
   readonly #wideBytes: number;
   readonly #display: PacketDisplay;
   /** How those learn that the link is lost who wait for a packet to be read. */
@@ -145,9 +118,6 @@ export class ControlLink {
   #isRefreshing = false;
   #rotation: NodeJS.Timeout | undefined;
   #turn: Promise<unknown> = Promise.resolve();
-  #installation: Installation | undefined;
-  #nextReading: Promise<Installation | undefined> | undefined;
-  #lastReadAt = 0;
   readonly #blockers = new SharedQuestion(
     (action) => this.#inTurn(action),
     (pids) => this.#run(findBlockers(pids)),
@@ -156,10 +126,6 @@ export class ControlLink {
     (action) => this.#inTurn(action),
     (pids) => this.#run(findBackends(pids, this.roleOid)),
   );
-  /** Whether somebody may have changed the installation since it was read. */
-  #isDoubted = false;
-  /** How far the server's clock is ahead of ours, which never jumps, in milliseconds. */
-  #clockLead = 0;
 
   private constructor(
     connection: BackendConnection,
@@ -169,14 +135,14 @@ export class ControlLink {
     const [systemIdentifier, databaseOid, trackActivities, querySize, encoding, clock, roleOid] =
       description;
     this.#connection = connection;
-    this.#trustedOwners = new Set(trustedOwners.map(toDatabaseText));
+    this.installed = new InstalledExtension(trustedOwners, this.clock, (sql) => this.#ask(sql));
     this.identity = {
       systemIdentifier: String(systemIdentifier),
       databaseOid: Number(databaseOid),
     };
     this.encoding = encoding ?? 'UTF8';
     this.roleOid = Number(roleOid);
-    this.#setClock(clock);
+    this.clock.set(clock);
     this.#wideBytes = trackActivities === 'on' ? wideBytes(Number(querySize)) : 0;
     this.#display = new PacketDisplay(Number(querySize));
     void connection.closed.then((error) => {
@@ -201,7 +167,7 @@ export class ControlLink {
       );
       await connection.answersWithin(timeoutMs, connection.prepare('reply', REPLY));
       const link = new ControlLink(connection, trustedOwners, description);
-      await link.#askInstallation();
+      await link.installed.read();
       return link;
     } catch (error) {
       await connection.close();
@@ -226,49 +192,6 @@ export class ControlLink {
   /** How many bytes of a message one packet carries, for a role that may read our query text or not. */
   packetBytes(isWide: boolean): number {
     return isWide && this.#wideBytes > 0 ? this.#wideBytes : NARROW_BYTES;
-  }
-
-  /** What is installed, as it was read since anybody here has changed it, and not long ago. */
-  async currentInstallation(): Promise<Installation | undefined> {
-    const isFresh = !this.#isDoubted && Date.now() - this.#lastReadAt <= MAX_AGE_MS;
-    return isFresh ? this.#installation : this.readInstallation();
-  }
-
-  /** Somebody may just have changed what is installed. */
-  doubt(): void {
-    this.#isDoubted = true;
-  }
-
-  /** How long ago that was, in milliseconds, by the server's own clock. */
-  ageOf(serverMicroseconds: number): number {
-    return performance.now() + this.#clockLead - serverMicroseconds / 1_000;
-  }
-
-  /**
-   * What is installed now. The answer is never older than the question, and yet few questions reach
-   * the server: whoever asks before the next one goes out shares its answer.
-   */
-  readInstallation(): Promise<Installation | undefined> {
-    this.#nextReading ??= (async () => {
-      await delay(Math.max(0, this.#lastReadAt + READ_INTERVAL_MS - Date.now()));
-      this.#nextReading = undefined;
-      return this.#askInstallation();
-    })();
-    return this.#nextReading;
-  }
-
-  /** @throws BackgroundError 42501 where somebody who is not trusted could sign as our role, a superuser */
-  checkOwner(): void {
-    if (this.#installation?.isTrusted !== false) return;
-    throw new BackgroundError(
-      '42501',
-      'pg_background is not trusted for superusers in this database',
-      {
-        detail:
-          'Its objects belong to a role that is no superuser, and that role could act as you.',
-        hint: 'Let a superuser drop and create the extension, log in as another role, or name the owner, as it is written in pg_roles, in trusted_owners of the proxy.',
-      },
-    );
   }
 
   /** Bytes of a message that one wide packet carries; 0 where the server shows no query texts. */
@@ -423,24 +346,6 @@ export class ControlLink {
     return answer;
   }
 
-  async #askInstallation(): Promise<Installation | undefined> {
-    this.#lastReadAt = Date.now();
-    this.#isDoubted = false;
-    const [row] = await this.#ask(READ_INSTALLATION);
-    this.#setClock(row?.[3]);
-    this.#installation = row && {
-      keyId: row[0] ?? undefined,
-      isOurs: row[1] === 't',
-      isTrusted: ownersIn(row[2] ?? null).every((owner) => this.#trustedOwners.has(owner)),
-    };
-    return this.#installation;
-  }
-
-  #setClock(serverMicroseconds: string | null | undefined): void {
-    if (typeof serverMicroseconds === 'string')
-      this.#clockLead = Number(serverMicroseconds) / 1_000 - performance.now();
-  }
-
   #exchange<T>(answer: Promise<T>): Promise<T> {
     return this.#connection.answersWithin(EXCHANGE_TIMEOUT_MS, answer);
   }
@@ -450,9 +355,4 @@ export class ControlLink {
     this.#turn = result.catch(() => {});
     return result;
   }
-}
-
-/** Names as JSON, in the database's encoding; null for none. */
-function ownersIn(names: string | null): readonly string[] {
-  return names === null ? [] : (JSON.parse(names) as string[]);
 }

@@ -50,7 +50,7 @@ export class Login {
 
   /** What is installed may have been changed. */
   doubt(): void {
-    void this.#link?.then((link) => link.doubt()).catch(() => {});
+    void this.#link?.then((link) => link.installed.doubt()).catch(() => {});
   }
 
   /** The control link, opened on first use and again when it was lost. */

@@ -73,7 +73,7 @@ export class RequestVerifier {
    */
   async issueKey(link: ControlLink, grantToken: string): Promise<KeyMaterial> {
     const material = newKeyMaterial(this.#secret, link.identity);
-    const installed = await link.readInstallation();
+    const installed = await link.installed.read();
     if (this.#grantTokens.has(grantToken) && (installed === undefined || installed.isOurs)) {
       this.#issuedKeys.set(material.keyId, installed?.keyId);
     }
@@ -92,8 +92,8 @@ export class RequestVerifier {
   ): Promise<void> {
     if (token !== this.#token) throw new Unverified('a request of another session');
     if (pid !== ownPid) throw new Unverified('a request of another backend');
-    if (keyId === (await link.currentInstallation())?.keyId) return;
-    const installed = (await link.readInstallation())?.keyId;
+    if (keyId === (await link.installed.current())?.keyId) return;
+    const installed = (await link.installed.read())?.keyId;
     // The committed key counts, or one that this session is installing, until another is committed.
     if (keyId === installed) return;
     if (this.#issuedKeys.has(keyId) && this.#issuedKeys.get(keyId) === installed) return;
@@ -109,13 +109,13 @@ export class RequestVerifier {
     if (!isSignedWith(this.#keyFor(context.keyId, link), context.text, signed, mac))
       throw new WrongSignature();
     // Privileges are as they were when it was signed.
-    if (link.ageOf(context.number) > this.#lifetimeMs)
+    if (link.clock.ageOf(context.number) > this.#lifetimeMs)
       throw new Unverified('a request that was signed too long ago');
     if (!(context.number > this.#lastNumber)) {
       throw new Unverified('a request that is not newer than the last');
     }
     this.#lastNumber = context.number;
-    link.checkOwner();
+    link.installed.checkOwner();
   }
 
   /** Derived once: a session's database has one key, which rarely changes. */

@@ -1,28 +1,22 @@
 import { randomBytes } from 'node:crypto';
 import type { Verb } from './api.ts';
-import { clamp, queueSizeOf } from './call-arguments.ts';
+import { clamp } from './call-arguments.ts';
 import type { Arguments, SignedContext } from './callback.ts';
 import { arrayLiteral } from './column-chunks.ts';
 import type { ControlLink } from './control-link.ts';
-import { BackgroundError, reportFieldsOf, RoleRenamed, type ReportFields } from './errors.ts';
+import { BackgroundError, type ReportFields } from './errors.ts';
 import type { PoolOwner } from './connection-pool.ts';
-import type { Login } from './login.ts';
 import { notAttached, Registry } from './registry.ts';
-import {
-  RememberedSettings,
-  signerOf,
-  UnchangedSettings,
-  type SentSettings,
-} from './sent-settings.ts';
 import { ResultStreaming } from './result-streaming.ts';
 import type { RowSink, StreamableResult } from './row-sink.ts';
 import type { SessionLogins } from './session-logins.ts';
 import type { SpoolBudget } from './spool-budget.ts';
-import { maxWorkers, readSetting, workerTimeout } from './setting-value.ts';
+import { maxWorkers, readSetting } from './setting-value.ts';
 import type { FindBlockers, WaitGraph } from './wait-graph.ts';
 import { fitsInReply, prepareDirectRows, prepareRows, type PreparedRows } from './transfer.ts';
+import { WorkerLauncher } from './worker-launcher.ts';
 import { listColumns } from './worker-list.ts';
-import { Worker } from './worker.ts';
+import type { Worker } from './worker.ts';
 
 /** A worker's error on its way to the reader, with the notices that came before it. */
 export class WorkerFailure extends Error {
@@ -98,14 +92,11 @@ const NO_ROWS_REFUSAL =
 /** One method for each function of the API, for the workers of one session. */
 export class SessionCalls implements PoolOwner {
   readonly #logins: SessionLogins;
-  readonly #budget: SpoolBudget;
   readonly #waits: WaitGraph;
-  readonly #onLaunched: (worker: Worker) => void;
   /** Preparations of results that are under way. */
   readonly #preparing = new Set<Promise<unknown>>();
   readonly #registry = new Registry();
-  readonly #remembered = new RememberedSettings();
-  readonly #unchanged = new UnchangedSettings();
+  readonly #launcher: WorkerLauncher;
   #isClosed = false;
 
   constructor(
@@ -115,9 +106,8 @@ export class SessionCalls implements PoolOwner {
     onLaunched: (worker: Worker) => void,
   ) {
     this.#logins = logins;
-    this.#budget = budget;
     this.#waits = waits;
-    this.#onLaunched = onLaunched;
+    this.#launcher = new WorkerLauncher(logins, budget, this.#registry, this, onLaunched);
   }
 
   /** Does what a function asks for. @returns its answer, as JSON @throws what the function raises */
@@ -178,46 +168,9 @@ export class SessionCalls implements PoolOwner {
   }
 
   async #launch(verb: Verb, args: Arguments, caller: Caller): Promise<Reply> {
-    const { context, link } = caller;
-    const queueBytes = queueSizeOf(args);
-    const limit = readSetting(maxWorkers, args['maxWorkers']);
-    if (this.#registry.counted >= limit) {
-      throw new BackgroundError('53400', 'too many background workers', {
-        detail: `Current limit is ${limit} concurrent workers per session.`,
-        hint: 'Wait for existing workers to complete, or increase pg_background.max_workers.',
-      });
-    }
-    const settings = this.#settingsOf(args, caller);
-    if (settings === undefined) return SEND_SETTINGS;
-    const isPlain = this.#unchanged.note(caller, settings);
-    if (args['isDirect'] === true) this.#unchanged.confirm(caller);
-    const { login, loginOid } = await this.#loginFor(context, link);
-    const worker = new Worker(
-      login,
-      {
-        sql: String(args['sql']),
-        settings,
-        custom: (args['custom'] ?? {}) as Record<string, unknown>,
-        role: context.roleOid === loginOid ? undefined : context.role,
-        roleOid: context.roleOid,
-        loginOid,
-        cookie: verb === 'pg_background_launch' ? '0' : newCookie(),
-        queueBytes,
-        timeoutMs: readSetting(workerTimeout, args['workerTimeout']),
-        isSubmitted: verb === 'pg_background_submit_v2',
-      },
-      this.#budget,
-    );
-    await worker
-      .start(
-        this,
-        (pid) => this.#registry.isFreePid(pid),
-        () => this.#onLaunched(worker),
-      )
-      .catch(refuseForConnections);
-    // The client may have gone while the worker was started: it goes on, as those before it.
-    if (this.#isClosed) await worker.abandon();
-    else this.#registry.add(worker);
+    const launched = await this.#launcher.launch(verb, args, caller);
+    if (launched === undefined) return SEND_SETTINGS;
+    const { worker, isPlain } = launched;
     return {
       pid: worker.pid,
       cookie: worker.order.cookie,
@@ -238,47 +191,6 @@ export class SessionCalls implements PoolOwner {
     return new ResultStreaming(worker, args, caller, () => this.#registry.drop(worker));
   }
 
-  /** What the caller has set; undefined when its function must send that. */
-  #settingsOf(args: Arguments, caller: Caller): SentSettings | undefined {
-    const { settings, settingsDigest: digest } = args;
-    const sent = typeof settings === 'object' && settings !== null ? settings : undefined;
-    if (args['isUnchanged'] === true) return this.#unchanged.find(caller);
-    if (typeof digest !== 'string') return (sent ?? {}) as SentSettings;
-    const signer = signerOf(caller.context);
-    if (sent === undefined) return this.#remembered.find(signer, digest);
-    this.#remembered.remember(signer, digest, sent as SentSettings);
-    return sent as SentSettings;
-  }
-
-  /**
-   * Who logs in for a launch. Where the session itself chose the role: the session's login, which takes
-   * the role on. Where a function did: that role itself, for RESET ROLE in the SQL would take off any
-   * other.
-   */
-  async #loginFor(
-    context: SignedContext,
-    { roleOid: ownOid }: ControlLink,
-  ): Promise<{ login: Login; loginOid: number }> {
-    if (context.roleOid === ownOid || context.kind === 'free')
-      return { login: this.#logins.own, loginOid: ownOid };
-    const login = this.#logins.runAs(context.role);
-    if (login === undefined) {
-      throw new BackgroundError(
-        '42501',
-        'no credentials to launch a background worker as this role',
-        {
-          detail:
-            'The call stands in a SECURITY DEFINER function or a restricted operation, and the role there is not the one that logged in.',
-          hint: 'Call pg_background from a SECURITY INVOKER function, or store the password of that role for this database in the run_as file of the proxy.',
-        },
-      );
-    }
-    const link = await login.controlLink();
-    if (link.roleOid !== context.roleOid) throw new RoleRenamed();
-    link.checkOwner();
-    return { login, loginOid: context.roleOid };
-  }
-
   /** A result is read in two steps: its types first, so that a wrong column list destroys nothing. */
   async #result(args: Arguments, caller: Caller): Promise<Reply> {
     const worker = this.#registry.find(Number(args['pid']), args['cookie']);
@@ -292,7 +204,7 @@ export class SessionCalls implements PoolOwner {
         `results are disabled for PID ${worker.pid} (submitted via submit_v2)`,
       );
     }
-    if (args['isDirect'] === true) this.#unchanged.confirm(caller);
+    if (args['isDirect'] === true) this.#launcher.confirm(caller);
     const streaming = this.#streaming(worker, args, caller);
     if (!(await this.#untilEnd(worker, streaming.watching(caller)))) return LATER;
     const streamed = await streaming.finish();
@@ -433,21 +345,4 @@ export class SessionCalls implements PoolOwner {
     const { progress } = worker;
     return progress === undefined ? {} : { pct: progress.pct, msg: progress.message };
   }
-}
-
-/** Too many connections, of the server or of the role, or no server at all. */
-function refuseForConnections(error: unknown): never {
-  const { code, message } = reportFieldsOf(error);
-  if (code !== '53300' && code !== '08001') throw error;
-  throw new BackgroundError('53000', 'could not register background process', {
-    detail: message,
-    hint: 'You may need to increase max_connections, or the CONNECTION LIMIT of the role or database.',
-    cause: error,
-  });
-}
-
-/** A random int8 that is not 0, as text: it has more digits than a number holds. */
-function newCookie(): string {
-  const cookie = randomBytes(8).readBigInt64BE();
-  return cookie === 0n ? newCookie() : cookie.toString();
 }
