@@ -57,34 +57,45 @@ export class UnchangedSettings {
         readonly place: number;
         readonly signer: string;
         readonly settings: SentSettings;
-        readonly at: number;
+        readonly toldAt: number;
         /** Whether the functions of that statement are ours, not others of the same names. */
         isConfirmed: boolean;
       }
     | undefined;
 
+  readonly #now: () => number;
+
+  /** @param now a clock, in milliseconds */
+  constructor(now = () => performance.now()) {
+    this.#now = now;
+  }
+
   /** The settings of a launch that says nothing of them; undefined where they may have changed. */
   find(launch: LaunchPlace): SentSettings | undefined {
-    const last = this.#last;
-    if (!last?.isConfirmed || last.place + 1 !== launch.plainPlace()) return undefined;
-    if (last.signer !== signerOf(launch.context) || performance.now() - last.at > MAX_AGE_MS)
-      return undefined;
-    return last.settings;
+    const last = this.#lastBefore(launch);
+    return last === undefined || this.#now() - last.toldAt > MAX_AGE_MS ? undefined : last.settings;
   }
 
   /**
    * Notes the settings of a launch.
-   * @returns whether it could have gone without telling them, so that the next one may try
+   * @param wereTold whether the launch has told them, or left them out
+   * @returns whether the next one may try to leave them out: this one could have
    */
-  note(launch: LaunchPlace, settings: SentSettings): boolean {
+  note(launch: LaunchPlace, settings: SentSettings, wereTold: boolean): boolean {
     const place = launch.plainPlace();
     const signer = signerOf(launch.context);
-    const wasKnown = this.find(launch) === settings;
+    const before = this.#lastBefore(launch);
+    const toldAt = wereTold || before === undefined ? this.#now() : before.toldAt;
     this.#last =
-      place === undefined
-        ? undefined
-        : { place, signer, settings, at: performance.now(), isConfirmed: false };
-    return wasKnown;
+      place === undefined ? undefined : { place, signer, settings, toldAt, isConfirmed: false };
+    return before?.settings === settings;
+  }
+
+  /** The launch right before, if only our functions were called between. */
+  #lastBefore(launch: LaunchPlace) {
+    const last = this.#last;
+    if (!last?.isConfirmed || last.place + 1 !== launch.plainPlace()) return undefined;
+    return last.signer === signerOf(launch.context) ? last : undefined;
   }
 
   /** The functions in a plain statement are ours. */

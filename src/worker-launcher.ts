@@ -66,7 +66,7 @@ export class WorkerLauncher {
     }
     const settings = this.#settingsOf(args, caller);
     if (settings === undefined) return undefined;
-    const isPlain = this.#unchanged.note(caller, settings);
+    const isPlain = this.#unchanged.note(caller, settings, args['isUnchanged'] !== true);
     if (args['isDirect'] === true) this.#unchanged.confirm(caller);
     const { login, loginOid } = await this.#loginFor(context, link);
     const worker = new Worker(

@@ -12,7 +12,7 @@ describe('UnchangedSettings', () => {
   /** What is known after a plain launch at place 7. */
   const after = (isConfirmed: boolean) => {
     const unchanged = new UnchangedSettings();
-    unchanged.note(launchAt(7), SETTINGS);
+    unchanged.note(launchAt(7), SETTINGS, true);
     if (isConfirmed) unchanged.confirm(launchAt(7));
     return unchanged;
   };
@@ -44,14 +44,29 @@ describe('UnchangedSettings', () => {
 
   it('are forgotten with a launch in another statement', () => {
     const unchanged = after(true);
-    unchanged.note(launchAt(undefined), SETTINGS);
+    unchanged.note(launchAt(undefined), SETTINGS, true);
     expect(unchanged.find(launchAt(8))).to.equal(undefined);
   });
 
   it('could have been left out by the second of two launches with the same', () => {
     const unchanged = after(true);
-    expect(unchanged.note(launchAt(8), SETTINGS)).to.equal(true);
+    expect(unchanged.note(launchAt(8), SETTINGS, true)).to.equal(true);
     unchanged.confirm(launchAt(8));
-    expect(unchanged.note(launchAt(9), { ...SETTINGS }), 'with others').to.equal(false);
+    expect(unchanged.note(launchAt(9), { ...SETTINGS }, true), 'with others').to.equal(false);
+  });
+
+  it('are looked at again a second after they were told, however many launches have left them out', () => {
+    let now = 0;
+    const unchanged = new UnchangedSettings(() => now);
+    unchanged.note(launchAt(0), SETTINGS, true);
+    for (let place = 1; place <= 10; place++) {
+      unchanged.confirm(launchAt(place - 1));
+      now += 100;
+      expect(unchanged.find(launchAt(place)), `after ${now} ms`).to.equal(SETTINGS);
+      unchanged.note(launchAt(place), SETTINGS, false);
+    }
+    unchanged.confirm(launchAt(10));
+    now += 1;
+    expect(unchanged.find(launchAt(11))).to.equal(undefined);
   });
 });
