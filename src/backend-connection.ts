@@ -4,7 +4,13 @@ import { Authenticator } from './authenticator.ts';
 import type { Credential } from './credential.ts';
 import { BackgroundError, ProtocolError, ServerError, type ReportFields } from './errors.ts';
 import { FrameReader } from './frames.ts';
-import { decodeReport, decodeTextRow, frameOf, MessageType } from './messages.ts';
+import {
+  decodeFunctionResult,
+  decodeReport,
+  decodeTextRow,
+  frameOf,
+  MessageType,
+} from './messages.ts';
 import { connectToServer, sendCancelRequest, type ServerEndpoint } from './server-socket.ts';
 
 /** Where and as whom to log in. */
@@ -182,28 +188,37 @@ export class BackendConnection {
   }
 
   /** Runs texts one after the other, each in a transaction of its own, and sends them in one go. Their rows are dropped. */
-  queryEach(texts: readonly string[]): Promise<void> {
-    return this.#sendEach(texts.map(queryMessage));
-  }
-
-  /** Runs a text, if there is one, and calls functions behind it: that leaves the text in pg_stat_activity. */
-  queryAndCall(text: string | undefined, calls: readonly FunctionCall[]): Promise<void> {
-    return this.#sendEach([
-      ...(text === undefined ? [] : [queryMessage(text)]),
-      ...calls.map(functionCallMessage),
-    ]);
-  }
-
-  /** Sends messages that begin an exchange each, in one go. */
-  async #sendEach(messages: readonly Buffer[]): Promise<void> {
-    if (this.#isClosed) throw this.#whyClosed;
-    const outcomes = messages.map(() => this.#expect(undefined));
-    if (messages.length > 0) this.#socket.write(Buffer.concat(messages));
-    // All have ended before the first error is told.
-    const [failed] = (await Promise.allSettled(outcomes)).filter(
+  async queryEach(texts: readonly string[]): Promise<void> {
+    const [failed] = (await this.#sendEach(texts.map(queryMessage))).filter(
       (outcome): outcome is PromiseRejectedResult => outcome.status === 'rejected',
     );
     if (failed !== undefined) throw failed.reason;
+  }
+
+  /**
+   * Runs a text, if there is one, and calls functions behind it: that leaves the text in pg_stat_activity.
+   * @returns what each function gives, as text; undefined for one that fails
+   */
+  async queryAndCall(
+    text: string | undefined,
+    calls: readonly FunctionCall[],
+  ): Promise<(string | null | undefined)[]> {
+    const query = text === undefined ? [] : [queryMessage(text)];
+    const outcomes = await this.#sendEach([...query, ...calls.map(functionCallMessage)]);
+    const [queried] = outcomes.splice(0, query.length);
+    if (queried?.status === 'rejected') throw queried.reason;
+    if (this.#isClosed) throw this.#whyClosed;
+    return outcomes.map((outcome) =>
+      outcome.status === 'fulfilled' ? outcome.value[0]?.[0] : undefined,
+    );
+  }
+
+  /** Sends messages that begin an exchange each, in one go. @returns how they have ended, when all have */
+  async #sendEach(messages: readonly Buffer[]): Promise<PromiseSettledResult<TextRows>[]> {
+    if (this.#isClosed) throw this.#whyClosed;
+    const outcomes = messages.map(() => this.#expect(undefined));
+    if (messages.length > 0) this.#socket.write(Buffer.concat(messages));
+    return Promise.allSettled(outcomes);
   }
 
   /** Parses SQL and does not run it: the server's own word on its syntax. */
@@ -354,6 +369,9 @@ export class BackendConnection {
       case MessageType.dataRow:
         if (exchange !== undefined && exchange.handler === undefined)
           exchange.rows.push(decodeTextRow(frame));
+        break;
+      case MessageType.functionCallResponse:
+        exchange?.rows.push([decodeFunctionResult(frame)]);
         break;
       case MessageType.errorResponse: {
         const error = new ServerError(decodeReport(frame));

@@ -221,11 +221,12 @@ export class BackgroundSession {
   async #converse(call: Call): Promise<void> {
     const { conversation } = call;
     // Whoever is not admitted gets no turn on the link that all sessions of the login share.
-    const link = await this.#withLink(async (current) => {
-      await this.#admit(call, current);
-      return current;
+    await this.#withLink((link) => this.#admit(call, link));
+    const checked = this.#withLink(async (link) => {
+      await this.#checkLogin(link);
+      return link;
     });
-    const answer = this.#withLink((current) => this.#checkLogin(current)).then(() =>
+    const answer = checked.then((link) =>
       this.#perform(call, link).then(
         ({ worker, ...ok }): Answer => ({
           reply: { ok: { ...ok, ...noticesOf(worker) } },

@@ -10,7 +10,7 @@ import { NARROW_BYTES, wideBytes } from './callback.ts';
 import type { Packet } from './conversation.ts';
 import { InstalledExtension } from './installed-extension.ts';
 import { PacketDisplay } from './packet-display.ts';
-import { BackgroundError, ServerError } from './errors.ts';
+import { BackgroundError } from './errors.ts';
 import type { Credential } from './credential.ts';
 import { SERVER_CLOCK, ServerClock } from './server-clock.ts';
 import { SharedQuestion } from './shared-question.ts';
@@ -31,6 +31,21 @@ const REPLY = "SELECT pg_catalog.set_config('application_name', $1, false)";
 /** pg_try_advisory_lock(bigint) and pg_advisory_unlock(bigint). The oids of built-in functions never change. */
 const TRY_ADVISORY_LOCK = 2882;
 const ADVISORY_UNLOCK = 2884;
+
+/** How long to wait before a lock is tried again that somebody else had, at first and at most. */
+const LOCK_PAUSE_MS = 1;
+const MAX_LOCK_PAUSE_MS = 1_000;
+
+/** A call of a function on its way, and who wants to know whether it has given true. */
+interface PendingCall {
+  readonly call: FunctionCall;
+  answered(isTrue: boolean): void;
+}
+
+const unlocking = (key: string): PendingCall => ({
+  call: [ADVISORY_UNLOCK, key],
+  answered: () => {},
+});
 
 /** A frozen server must not hold up all sessions for ever. */
 const EXCHANGE_TIMEOUT_MS = 10_000;
@@ -84,7 +99,6 @@ const LINK_SETTINGS = {
 
 /** A lock that a function sleeps on; whoever took it releases it, once or more often. */
 export interface AdvisoryLock {
-  readonly key: string;
   readonly link: ControlLink;
   release(): void;
   /** It is released in another way. @returns its key, the first time */
@@ -112,7 +126,7 @@ export class ControlLink {
   /** How those learn that the link is lost who wait for a packet to be read. */
   readonly #readers = new Set<(reason: unknown) => void>();
   /** What is to be called in the link's next turn. */
-  readonly #calls: FunctionCall[] = [];
+  readonly #calls: PendingCall[] = [];
   /** The same of those who hold a lock. */
   readonly #holders = new Set<() => void>();
   #isRefreshing = false;
@@ -244,12 +258,15 @@ export class ControlLink {
     // Calling functions does not change what is shown.
     const unlocks = wakes
       .flatMap((lock) => (lock.link === this ? (lock.letGo() ?? []) : []))
-      .map((key) => [ADVISORY_UNLOCK, key] as const);
+      .map((key) => unlocking(key));
     const calls = [...this.#calls.splice(0), ...unlocks];
-    await this.#exchange(this.#connection.queryAndCall(query, calls)).catch((error: unknown) => {
-      // A lock that could not be had is not slept on.
-      if (!(error instanceof ServerError) || this.isClosed) throw error;
-    });
+    const results = await this.#exchange(
+      this.#connection.queryAndCall(
+        query,
+        calls.map(({ call }) => call),
+      ),
+    );
+    for (const [at, { answered }] of calls.entries()) answered(results[at] === 't');
     if (!this.#display.isFull || this.#rotation !== undefined) return;
     this.#rotation = setTimeout(() => {
       this.#rotation = undefined;
@@ -259,30 +276,45 @@ export class ControlLink {
   }
 
   /**
-   * Takes an advisory lock, unless somebody else has it; functions sleep on it.
+   * Takes an advisory lock as soon as nobody else has it; functions sleep on it. A function that looks at that
+   * very moment has it for an instant, so one try is not enough.
    * @param onLost called when the link is lost while it has the lock: the server lets go of it then
    * @throws BackgroundError 08006 when it is lost already
    */
   lock(key: string, onLost: () => void): AdvisoryLock {
     if (this.isClosed) throw new BackgroundError('08006', 'the control link was closed');
-    let isHeld = true;
-    this.#holders.add(onLost);
-    this.#callSoon([TRY_ADVISORY_LOCK, key]);
+    let isWanted = true;
+    let retry: NodeJS.Timeout | undefined;
+    const take = (pauseMs: number) =>
+      this.#callSoon({
+        call: [TRY_ADVISORY_LOCK, key],
+        answered: (isTaken) => {
+          if (isTaken || !isWanted) return;
+          retry = setTimeout(() => take(Math.min(2 * pauseMs, MAX_LOCK_PAUSE_MS)), pauseMs);
+        },
+      });
+    const lose = () => {
+      clearTimeout(retry);
+      onLost();
+    };
     const letGo = () => {
-      const wasHeld = isHeld;
-      this.#holders.delete(onLost);
-      isHeld = false;
-      return wasHeld ? key : undefined;
+      if (!isWanted) return undefined;
+      isWanted = false;
+      clearTimeout(retry);
+      this.#holders.delete(lose);
+      return key;
     };
     const release = () => {
       // When the link is lost, the server has released the lock itself.
-      if (letGo() !== undefined && !this.isClosed) this.#callSoon([ADVISORY_UNLOCK, key]);
+      if (letGo() !== undefined && !this.isClosed) this.#callSoon(unlocking(key));
     };
-    return { key, link: this, letGo, release };
+    this.#holders.add(lose);
+    take(LOCK_PAUSE_MS);
+    return { link: this, letGo, release };
   }
 
-  /** Calls a function when the link's turn comes, with others; nobody waits for it. */
-  #callSoon(call: FunctionCall): void {
+  /** Calls a function when the link's turn comes, with others. */
+  #callSoon(call: PendingCall): void {
     this.#calls.push(call);
     this.#refresh();
   }

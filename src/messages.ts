@@ -26,6 +26,7 @@ export const MessageType = {
   parse: 0x50, // P (F)
   sync: 0x53, // S (F)
   functionCall: 0x46, // F (F)
+  functionCallResponse: 0x56, // V (B)
   execute: 0x45, // E (F)
   copyDone: 0x63, // c
   copyFail: 0x66, // f (F)
@@ -127,6 +128,12 @@ export function decodeRowDescription(frame: Buffer): ColumnType[] {
 /** The tag of a CommandComplete. */
 export function decodeCommandTag(frame: Buffer): string {
   return frame.toString('latin1', 5, frame.length - 1);
+}
+
+/** The value in a FunctionCallResponse, as text. */
+export function decodeFunctionResult(frame: Buffer): string | null {
+  const length = frame.readInt32BE(5);
+  return length < 0 ? null : frame.toString('latin1', 9, 9 + length);
 }
 
 /** Decodes a DataRow in text format: int16 count, then for each value int32 length (-1 for NULL) and bytes. */

@@ -40,6 +40,7 @@ describe('MessageType', () => {
       'parse P',
       'sync S',
       'functionCall F',
+      'functionCallResponse V',
       'execute E',
       'copyDone c',
       'copyFail f',

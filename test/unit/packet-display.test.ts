@@ -82,8 +82,8 @@ describe('PacketDisplay', () => {
 
   it('wakes who sleeps when his packet is shown, and once', () => {
     const display = new PacketDisplay(9);
-    const lock = (key: string) => ({ key }) as AdvisoryLock;
-    const [first, second] = [lock('1'), lock('2')];
+    const lock = () => ({ letGo: () => '1' }) as AdvisoryLock;
+    const [first, second] = [lock(), lock()];
     display.add(wide('aaa'), first);
     display.add(wide('bbb'), second);
     const turns = [1, 2, 3].map(() => {
