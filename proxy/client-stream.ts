@@ -1,5 +1,6 @@
 import {
   encodeReportFields,
+  EndableWaits,
   MessageType,
   type ColumnType,
   type ReportFields,
@@ -55,8 +56,7 @@ export function isSameForClient(
 export class ClientStream implements RowSink {
   readonly #link: ClientLink;
   #isStopped = false;
-  #settleStopped: () => void = () => {};
-  readonly #stopped = new Promise<void>((resolve) => (this.#settleStopped = resolve));
+  readonly #waits = new EndableWaits();
   /** How many rows there were in all, once that is known. */
   rowCount: number | undefined;
 
@@ -67,7 +67,7 @@ export class ClientStream implements RowSink {
   rows(frames: Buffer): Promise<void> | undefined {
     if (this.#isStopped || this.#link.toClient(frames)) return undefined;
     // Behind an error nothing more is sent: the worker need not wait for whoever does not read it.
-    return Promise.race([this.#link.clientDrained(), this.#stopped]);
+    return this.#waits.until(this.#link.clientDrained());
   }
 
   notice(fields: ReportFields, pid: number): void {
@@ -88,6 +88,6 @@ export class ClientStream implements RowSink {
   /** The server has ended the statement with an error: nothing may come behind that. */
   stop(): void {
     this.#isStopped = true;
-    this.#settleStopped();
+    this.#waits.end();
   }
 }

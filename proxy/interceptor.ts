@@ -8,8 +8,6 @@ import {
   repeatedStatement,
   reportFields,
   decodeRowDescription,
-  isPlainResult,
-  isResultOfLaunch,
   type BackgroundSession,
   type ColumnType,
   type ReportFields,
@@ -24,6 +22,7 @@ import {
   replaceExtensionStatements,
   type Replacement,
 } from './extension-statements.ts';
+import { LoneQuery } from './lone-query.ts';
 import { textThatMentions } from './mentions.ts';
 import { MessageFilter, type FilterRules, type Verdict } from './message-filter.ts';
 import { PendingAnswers } from './pending-answers.ts';
@@ -52,15 +51,6 @@ export interface InterceptorLinks extends SessionStreams, ClientLink {
   onAltered(): void;
   /** A statement comes that may want a database for itself. */
   onDatabaseStatement(): void;
-}
-
-/** A simple Query that mentions us, to which nothing was sent before or behind it that is unanswered. */
-interface LoneQuery {
-  readonly text: string;
-  readonly startedAt: number;
-  readonly isInTransaction: boolean;
-  /** Among all messages of the client. */
-  readonly place: number;
 }
 
 /**
@@ -162,7 +152,7 @@ export class Interceptor implements SessionEvents {
     if (this.#lone === undefined || this.#declared.length === 0) return undefined;
     // The input function of a type that somebody has made may do anything.
     const isBuiltIn = this.#declared.every(({ oid }) => oid < FIRST_NORMAL_OID);
-    return isBuiltIn && isResultOfLaunch(this.#lone.text) ? this.#lone.place : undefined;
+    return isBuiltIn && this.#lone.isResultOfLaunch ? this.#lone.place : undefined;
   }
 
   stream(verb: Verb, result: StreamableResult): RowSink | undefined {
@@ -170,9 +160,10 @@ export class Interceptor implements SessionEvents {
     if (this.#lone === undefined || this.repeater.isHolding || !this.#sharesEncoding)
       return undefined;
     if (!isSameForClient(result, this.#declared, this.#parameters)) return undefined;
-    const { text } = this.#lone;
     const isPlain =
-      verb === 'pg_background_launch' ? isResultOfLaunch(text) : isPlainResult(text, verb);
+      verb === 'pg_background_launch'
+        ? this.#lone.isResultOfLaunch
+        : this.#lone.plainResult?.verb === verb;
     if (!isPlain) return undefined;
     this.#stream = new ClientStream({
       toClient: (bytes) => this.#addForClient(bytes),
@@ -342,15 +333,8 @@ export class Interceptor implements SessionEvents {
     if (/\bdatabase\b/i.test(text) && /\b(create|alter|drop)\b/i.test(text))
       this.#links.onDatabaseStatement();
     if (session === undefined) return frame;
-    if (this.#isLone) {
-      const isInTransaction = this.#isInTransaction;
-      this.#lone = {
-        text: text.slice(0, -1),
-        startedAt: Date.now(),
-        isInTransaction,
-        place: this.#messageCount,
-      };
-    }
+    if (this.#isLone)
+      this.#lone = new LoneQuery(text.slice(0, -1), this.#isInTransaction, this.#messageCount);
     if (/alter|extension/i.test(text)) this.#mayAlter = true;
     if (!/extension/i.test(text)) return frame;
     const replaced = replaceExtensionStatements(frame, () => session.newGrantToken());

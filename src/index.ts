@@ -53,7 +53,8 @@ export {
 export { CALLBACK_SQLSTATE, MAX_REQUEST_BYTES } from './callback.ts';
 export { alterStatement, createStatement, dropStatement } from './install.ts';
 export { findExtensionStatements, type ExtensionStatement } from './sql-text.ts';
-export { isPlainResult, isResultOfLaunch } from './plain-call.ts';
+export { plainResultOf, type PlainResult } from './plain-call.ts';
+export { EndableWaits } from './endable-waits.ts';
 export { repeatedStatement } from './repeatable-call.ts';
 export type { RowSink, StreamableResult } from './row-sink.ts';
 export { newGrantToken } from './signing-key.ts';

@@ -72,7 +72,7 @@ export class Login {
         this.#linkPid = undefined;
       };
       opening.then((link) => {
-        this.#linkPid = link.pid;
+        if (this.#link === opening) this.#linkPid = link.pid;
         return link.closed.then(forget);
       }, forget);
       this.#link = opening;

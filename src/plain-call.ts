@@ -59,21 +59,26 @@ function hasBuiltInTypes(columns: readonly Node[]): boolean {
   });
 }
 
-/**
- * Whether a statement is `SELECT * FROM f(…) AS (…)` of this function, by its name alone, with constants or
- * with a launch of constants: nothing in it calls anything else.
- */
-export function isPlainResult(sql: DatabaseText, name: string): boolean {
-  const found = onlyCallOf(sql);
-  if (!found?.isWhole || !hasBuiltInTypes(found.columns ?? [])) return false;
-  return isPlainCall(found.call, name) || isPlainCall(found.call, name, 'pg_background_launch');
+/** A statement that is nothing but `SELECT * FROM f(…) AS (…)`. */
+export interface PlainResult {
+  /** The function, by its name alone: what that means depends on the search_path. */
+  readonly verb: string;
+  /** Whether its argument is a launch of constants; else it has constants itself. */
+  readonly isOfLaunch: boolean;
 }
 
-/** Whether a statement is `SELECT * FROM pg_background_result(pg_background_launch(…)) AS (…)`, with constants. */
-export function isResultOfLaunch(sql: DatabaseText): boolean {
-  const call = onlyCallOf(sql)?.call;
-  const [launch] = (call?.['args'] ?? []) as Node[];
-  return launch?.['FuncCall'] !== undefined && isPlainResult(sql, 'pg_background_result');
+/**
+ * What a statement reads that is `SELECT * FROM f(…) AS (…)`, with built-in types and with constants or with a
+ * launch of constants: nothing in it calls anything else.
+ */
+export function plainResultOf(sql: DatabaseText): PlainResult | undefined {
+  const found = onlyCallOf(sql);
+  if (!found?.isWhole || !hasBuiltInTypes(found.columns ?? [])) return undefined;
+  const verb = nameOf(found.call);
+  if (isPlainCall(found.call, verb)) return { verb, isOfLaunch: false };
+  return isPlainCall(found.call, verb, 'pg_background_launch')
+    ? { verb, isOfLaunch: true }
+    : undefined;
 }
 
 function isPlainCall(call: Fields, name: string, ...inner: readonly string[]): boolean {

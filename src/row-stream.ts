@@ -1,4 +1,5 @@
 import type { BackendConnection } from './backend-connection.ts';
+import { EndableWaits } from './endable-waits.ts';
 import type { ReportFields } from './errors.ts';
 import type { RowSink } from './row-sink.ts';
 
@@ -18,8 +19,7 @@ export class RowStream {
   #to = 0;
   #room: Promise<void> | undefined;
   #isStopped = false;
-  #settleStopped: () => void = () => {};
-  readonly #stopped = new Promise<void>((resolve) => (this.#settleStopped = resolve));
+  readonly #waits = new EndableWaits();
 
   /** @param connection undefined where it is not ours any more */
   constructor(sink: RowSink, connection: BackendConnection | undefined, pid: number) {
@@ -48,12 +48,13 @@ export class RowStream {
     const frames = Buffer.from(this.#memory, this.#from, this.#to - this.#from);
     this.#memory = undefined;
     if (this.#isStopped) return;
-    const room = this.#sink.rows(frames);
-    if (room === undefined) return;
+    const drained = this.#sink.rows(frames);
+    if (drained === undefined) return;
+    const room = this.#waits.until(drained);
     this.#room = room;
     if (!this.#isPaused) this.#connection?.pause();
     this.#isPaused = true;
-    void room.finally(() => {
+    void room.then(() => {
       if (this.#room === room) this.#goOn();
     });
   }
@@ -72,7 +73,7 @@ export class RowStream {
   /** Settles when the sink takes more, or gets no more. */
   async hasRoom(): Promise<void> {
     this.flush();
-    await Promise.race([this.#room, this.#stopped]);
+    await this.#room;
   }
 
   notice(fields: ReportFields): void {
@@ -84,7 +85,7 @@ export class RowStream {
   stop(): void {
     this.#isStopped = true;
     this.#memory = undefined;
-    this.#settleStopped();
+    this.#waits.end();
     this.#goOn();
   }
 

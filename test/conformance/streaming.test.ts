@@ -59,6 +59,17 @@ describe('the rows of a worker', () => {
     RawClient.login(proxy.port, { user: 'postgres', database: proxy.database.name });
   const reading = (sql: string, columns = 'x text') =>
     `SELECT * FROM pg_background_result(pg_background_launch('${quoted(sql)}')) AS (${columns})`;
+  /** Until the server can send no more of what this SQL gives. */
+  const untilServerWaits = async (sql: string) => {
+    const admin = await proxy.database.direct();
+    await eventually(async () => {
+      const { rows } = await admin.query(
+        `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'ClientWrite' AND query = $1`,
+        [sql],
+      );
+      expect(rows).to.have.length(1);
+    });
+  };
   const launched = async (by = client) => {
     const [, row] = await by.query(`SELECT pg_background_launch('${quoted(GATED)}')`);
     return Number(row?.body.subarray(6).toString());
@@ -336,16 +347,9 @@ describe('the rows of a worker', () => {
     const sql = `SELECT repeat('x', 500) FROM generate_series(1, 200000)`;
     client.socket.pause();
     client.socket.write(serialize.query(reading(sql)));
-    const admin = await proxy.database.direct();
-    await eventually(async () => {
-      const { rows } = await admin.query(
-        `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'ClientWrite' AND query = $1`,
-        [sql],
-      );
-      expect(rows).to.have.length(1);
-    });
+    await untilServerWaits(sql);
     expect(proxy.engine.runningWorkers).to.equal(1);
-    await admin.query('SELECT pg_cancel_backend($1)', [client.pid]);
+    await (await proxy.database.direct()).query('SELECT pg_cancel_backend($1)', [client.pid]);
     await eventually(() => {
       expect(proxy.engine.runningWorkers).to.equal(0);
       return Promise.resolve();
@@ -380,14 +384,7 @@ describe('the rows of a worker', () => {
     const sql = `SELECT repeat('x', 500) FROM generate_series(1, ${count})`;
     client.socket.pause();
     client.socket.write(serialize.query(reading(sql)));
-    const admin = await proxy.database.direct();
-    await eventually(async () => {
-      const { rows } = await admin.query(
-        `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'ClientWrite' AND query = $1`,
-        [sql],
-      );
-      expect(rows).to.have.length(1);
-    });
+    await untilServerWaits(sql);
     let bytes = 0;
     let tail = '';
     client.socket.removeAllListeners('data');

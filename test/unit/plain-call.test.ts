@@ -1,9 +1,11 @@
 import { expect } from 'chai';
-import { isPlainResult } from '../../src/plain-call.ts';
+import { plainResultOf } from '../../src/plain-call.ts';
 
 const RESULT = 'pg_background_result';
 
-describe('isPlainResult', () => {
+const isPlainResult = (sql: string, name: string) => plainResultOf(sql)?.verb === name;
+
+describe('plainResultOf', () => {
   for (const sql of [
     'SELECT * FROM pg_background_result(1) AS (x int)',
     'select * from PG_BACKGROUND_RESULT(1) r(x int, y text);',
@@ -15,6 +17,13 @@ describe('isPlainResult', () => {
       expect(isPlainResult(sql, RESULT)).to.equal(true);
     });
   }
+
+  it('tells a launch from constants', () => {
+    const launch = `SELECT * FROM pg_background_result(pg_background_launch('SELECT 1')) AS (x int)`;
+    expect(plainResultOf(launch)?.isOfLaunch).to.equal(true);
+    const constant = 'SELECT * FROM pg_background_result(1) AS (x int)';
+    expect(plainResultOf(constant)?.isOfLaunch).to.equal(false);
+  });
 
   it('is one of the function that is named only', () => {
     const sql = `SELECT * FROM pg_background_result_v2(1, '-5') AS (x int)`;

@@ -18,6 +18,14 @@ interface Ends {
   readonly server: Socket;
 }
 
+const pumpUnchanged = (source: Socket, sink: Socket) =>
+  pump(
+    source,
+    sink,
+    (chunk, forward) => forward(chunk),
+    () => {},
+  );
+
 describe('pump', () => {
   const pairs: SocketPair[] = [];
   afterEach(() => {
@@ -159,18 +167,8 @@ describe('pump', () => {
 
   it('answers a client that has ended', async () => {
     const [client, server] = [await openPlain(), await openPlain()];
-    pump(
-      client.near,
-      server.near,
-      (chunk, forward) => forward(chunk),
-      () => {},
-    );
-    pump(
-      server.near,
-      client.near,
-      (chunk, forward) => forward(chunk),
-      () => {},
-    );
+    pumpUnchanged(client.near, server.near);
+    pumpUnchanged(server.near, client.near);
     client.near.resume();
     server.near.resume();
     client.far.end('question');
@@ -183,12 +181,7 @@ describe('pump', () => {
 
   it('gives the error of a source that breaks off to its socket', async () => {
     const [client, server] = [await openPlain(), await openPlain()];
-    pump(
-      client.near,
-      server.near,
-      (chunk, forward) => forward(chunk),
-      () => {},
-    );
+    pumpUnchanged(client.near, server.near);
     client.near.resume();
     const failed = once(client.near, 'error');
     client.far.resetAndDestroy();
