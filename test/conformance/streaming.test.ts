@@ -363,10 +363,9 @@ describe('the rows of a worker', () => {
     const read = `SELECT * FROM pg_background_result(${pid}) AS (x text)`;
     const cancelled = client.query(read);
     await gate.untilWaiting(1);
+    const admin = await proxy.database.direct();
     await eventually(async () => {
-      const { rows } = await (
-        await proxy.database.direct()
-      ).query(
+      const { rows } = await admin.query(
         'SELECT pg_cancel_backend($1) FROM pg_stat_activity WHERE pid = $1 AND query LIKE $2',
         [client.pid, '%pg_background_result%'],
       );
@@ -411,8 +410,9 @@ describe('the rows of a worker', () => {
     );
     await client.until('D');
     client.socket.destroy();
+    const observer = await proxy.database.direct();
     await eventually(async () => {
-      const { rows } = await (await proxy.database.direct()).query('TABLE done');
+      const { rows } = await observer.query('TABLE done');
       expect(rows).to.have.length(1);
     });
   });

@@ -315,10 +315,11 @@ describe('the command pg-background-proxy with --workers', function () {
           (error: { code: string }) => error.code,
         );
     const first = wait(one.client, 2);
+    const observer = await database.direct();
     await eventually(async () => {
-      const { rows } = await (
-        await database.direct()
-      ).query(`SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 2 AND NOT granted`);
+      const { rows } = await observer.query(
+        `SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 2 AND NOT granted`,
+      );
       expect(rows).to.have.length(1);
     });
     const second = wait(other.client, 1);

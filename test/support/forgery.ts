@@ -182,5 +182,9 @@ export async function expectNothingStarted(proxy: TestProxy, client: TestClient)
 /** In whose name forged requests have run SQL: it writes to a table `taken (by text)`. */
 export async function takenBy(proxy: TestProxy): Promise<string[]> {
   const direct = await proxy.database.direct();
-  return (await direct.query<{ by: string }>('TABLE taken')).rows.map(({ by }) => by);
+  try {
+    return (await direct.query<{ by: string }>('TABLE taken')).rows.map(({ by }) => by);
+  } finally {
+    await direct.end(); // who waits for it asks again and again
+  }
 }
