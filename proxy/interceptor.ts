@@ -7,25 +7,22 @@ import {
   RaisedReports,
   repeatedStatement,
   reportFields,
-  decodeRowDescription,
   type BackgroundSession,
-  type ColumnType,
   type ReportFields,
   type RowSink,
   type SessionEvents,
   type StreamableResult,
   type Verb,
 } from '../src/index.ts';
+import { ClientStatements } from './client-statements.ts';
 import { ClientStream, isSameForClient, type ClientLink } from './client-stream.ts';
 import {
   movePosition,
   replaceExtensionStatements,
   type Replacement,
 } from './extension-statements.ts';
-import { LoneQuery } from './lone-query.ts';
 import { textThatMentions } from './mentions.ts';
 import { MessageFilter, type FilterRules, type Verdict } from './message-filter.ts';
-import { PendingAnswers } from './pending-answers.ts';
 import { StatementRepeater, type SessionStreams } from './statement-repeater.ts';
 
 /** Longer texts are not looked into: parsing them would hold up every session. */
@@ -68,19 +65,13 @@ export class Interceptor implements SessionEvents {
   readonly #raised = new RaisedReports();
   #isReplacement = false;
   #isTakingCallback = false;
-  readonly #pending = new PendingAnswers();
-  #lone: LoneQuery | undefined;
-  #isLone = false;
-  #messageCount = 0;
-  #isInTransaction = false;
+  readonly #asked = new ClientStatements();
   /** A text with ALTER or EXTENSION and our name was sent, and what it does may not be committed yet. */
   #mayAlter = false;
   /** What was replaced in the statement string that runs. */
   #replacements: readonly Replacement[] = [];
   /** What the client is told as soon as the server's stream stands between two messages. */
   #forClient: Buffer[] = [];
-  /** The types of the rows that a lone query gives. */
-  #declared: readonly ColumnType[] = [];
   #stream: ClientStream | undefined;
   /** Whether the proxy takes part in what the server does: else there is nothing to put right, or to forget. */
   #isConcerned = true;
@@ -140,8 +131,9 @@ export class Interceptor implements SessionEvents {
 
   canRepeat(verb: Verb, { pid, cookie }: { pid: number; cookie: string }): boolean {
     this.#isConcerned = true;
-    if (this.#lone === undefined || this.#lone.isInTransaction) return false;
-    const { text, startedAt } = this.#lone;
+    const { lone } = this.#asked;
+    if (lone === undefined || lone.isInTransaction) return false;
+    const { text, startedAt } = lone;
     const repeated = repeatedStatement(text, verb, pid, cookie);
     if (repeated === undefined) return false;
     this.repeater.begin(repeated, startedAt);
@@ -149,21 +141,23 @@ export class Interceptor implements SessionEvents {
   }
 
   plainPlace(): number | undefined {
-    if (this.#lone === undefined || this.#declared.length === 0) return undefined;
+    const { lone, columns } = this.#asked;
+    if (lone === undefined || columns.length === 0) return undefined;
     // The input function of a type that somebody has made may do anything.
-    const isBuiltIn = this.#declared.every(({ oid }) => oid < FIRST_NORMAL_OID);
-    return isBuiltIn && this.#lone.isResultOfLaunch ? this.#lone.place : undefined;
+    const isBuiltIn = columns.every(({ oid }) => oid < FIRST_NORMAL_OID);
+    return isBuiltIn && lone.isResultOfLaunch ? lone.place : undefined;
   }
 
   stream(verb: Verb, result: StreamableResult): RowSink | undefined {
     this.#isConcerned = true;
-    if (this.#lone === undefined || this.repeater.isHolding || !this.#sharesEncoding)
-      return undefined;
-    if (!isSameForClient(result, this.#declared, this.#parameters)) return undefined;
+    if (this.repeater.isHolding || !this.#sharesEncoding) return undefined;
+    const statement = this.#asked.running(result.statement);
+    if (statement === undefined) return undefined;
+    if (!isSameForClient(result, this.#asked.columns, this.#parameters)) return undefined;
     const isPlain =
       verb === 'pg_background_launch'
-        ? this.#lone.isResultOfLaunch
-        : this.#lone.plainResult?.verb === verb;
+        ? this.#asked.lone?.isResultOfLaunch === true
+        : statement.plainResult?.verb === verb;
     if (!isPlain) return undefined;
     this.#stream = new ClientStream({
       toClient: (bytes) => this.#addForClient(bytes),
@@ -209,7 +203,7 @@ export class Interceptor implements SessionEvents {
             return 'pass';
           case MessageType.rowDescription:
             if (!this.#isConcerned) return 'pass';
-            return this.repeater.drops(type) || this.#lone !== undefined ? 'take' : 'pass';
+            return this.repeater.drops(type) || this.#asked.awaitsColumns ? 'take' : 'pass';
           case MessageType.dataRow:
             return this.#isConcerned && this.repeater.drops(type) ? 'take' : 'pass';
           case MessageType.commandComplete:
@@ -220,7 +214,7 @@ export class Interceptor implements SessionEvents {
               ? 'pass'
               : 'take';
           case MessageType.copyInResponse:
-            this.#pending.copyBegan();
+            this.#asked.pending.copyBegan();
             return 'pass';
           case MessageType.errorResponse:
           case MessageType.backendKeyData:
@@ -272,12 +266,13 @@ export class Interceptor implements SessionEvents {
         return undefined;
       }
       case MessageType.rowDescription:
-        this.#declared = decodeRowDescription(frame);
+        this.#asked.described(frame);
         return frame;
       case MessageType.commandComplete: {
         // The function has returned none of the rows.
-        if (this.#stream?.rowCount !== undefined && decodeCommandTag(frame) === 'SELECT 0')
-          return tagOf(`SELECT ${this.#stream.rowCount}`);
+        const rowCount = this.#endStream();
+        if (rowCount !== undefined && decodeCommandTag(frame) === 'SELECT 0')
+          return tagOf(`SELECT ${rowCount}`);
         const tag = this.#ownTag;
         this.#ownTag = undefined;
         if (tag === undefined || decodeCommandTag(frame) !== 'DO') return frame;
@@ -285,8 +280,8 @@ export class Interceptor implements SessionEvents {
       }
       case MessageType.errorResponse:
         this.repeater.failed();
-        this.#stream?.stop();
-        this.#pending.failed();
+        this.#endStream();
+        this.#asked.failed();
         return movePosition(this.#cleanReport(frame), this.#replacements);
       case MessageType.backendKeyData:
         this.#links.onBackendKey(frame.readInt32BE(5), Buffer.from(frame.subarray(5)));
@@ -305,11 +300,15 @@ export class Interceptor implements SessionEvents {
   #clientRules(): FilterRules {
     return {
       header: (type, length, chunk, at) => {
-        this.#clientSpoke(type);
-        if (type !== MessageType.query && type !== MessageType.parse) return 'pass';
-        if (length > MAX_PARSED_BYTES || !this.#canRead) return 'pass';
+        this.#asked.sent(type);
         const end = at + length;
-        return end > chunk.length || textOf(chunk, at, end) !== undefined ? 'take' : 'pass';
+        if (this.#mayRead(type) && length <= MAX_PARSED_BYTES) {
+          if (end > chunk.length || textOf(chunk, at, end) !== undefined) return 'take';
+        }
+        if (!this.#asked.wants(type, length)) return 'pass';
+        if (end > chunk.length) return 'take';
+        if (this.#asked.look(type, chunk, at, end)) this.#isConcerned = true;
+        return 'pass';
       },
       peek: () => 'pass',
       take: (frame) => this.#takeFromClient(frame),
@@ -317,52 +316,55 @@ export class Interceptor implements SessionEvents {
     };
   }
 
-  #clientSpoke(type: number): void {
-    this.#messageCount++;
-    this.#lone = undefined;
-    this.#isLone = type === MessageType.query && this.#pending.areNone;
-    this.#isInTransaction = !this.#pending.isIdle;
-    this.#pending.sent(type);
+  /** Whether messages of this type have a text, which can be read. */
+  #mayRead(type: number): boolean {
+    return (type === MessageType.query || type === MessageType.parse) && this.#canRead;
   }
 
   #takeFromClient(frame: Buffer): Buffer {
-    const text = textOf(frame, 0, frame.length);
+    const type = frame[0] as number;
+    const text = this.#mayRead(type) ? textOf(frame, 0, frame.length) : undefined;
+    if (this.#asked.look(type, frame, 0, frame.length, text)) this.#isConcerned = true;
     const session = this.#session;
     if (text === undefined) return frame;
     this.#isConcerned = true;
     if (/\bdatabase\b/i.test(text) && /\b(create|alter|drop)\b/i.test(text))
       this.#links.onDatabaseStatement();
     if (session === undefined) return frame;
-    if (this.#isLone)
-      this.#lone = new LoneQuery(text.slice(0, -1), this.#isInTransaction, this.#messageCount);
     if (/alter|extension/i.test(text)) this.#mayAlter = true;
     if (!/extension/i.test(text)) return frame;
     const replaced = replaceExtensionStatements(frame, () => session.newGrantToken());
     // Positions can be told apart only where no other text is on its way.
     this.#replacements =
-      this.#lone === undefined
+      this.#asked.lone === undefined
         ? []
         : replaced.replacements(this.#parameters.get('client_encoding'));
     return replaced.frame;
   }
 
   #statementEnded(status: number | undefined): void {
-    this.#pending.ready(status);
+    this.#asked.ready(status);
     if (!this.#isConcerned) return;
     this.#session?.statementEnded();
     if (this.#mayAlter) {
       this.#links.onAltered();
-      this.#mayAlter = !this.#pending.isIdle;
+      this.#mayAlter = !this.#asked.pending.isIdle;
     }
-    this.#lone = undefined;
-    this.#declared = [];
-    this.#stream?.stop();
-    this.#stream = undefined;
+    this.#asked.ended();
+    this.#endStream();
     this.#replacements = [];
     this.#ownTag = undefined;
     this.#raised.statementEnded();
     this.#isReplacement = false;
     this.#isConcerned = this.#mayAlter;
+  }
+
+  /** @returns the number of rows that the client was given, if they were all */
+  #endStream(): number | undefined {
+    const stream = this.#stream;
+    stream?.stop();
+    this.#stream = undefined;
+    return stream?.rowCount;
   }
 
   #cleanReport(frame: Buffer): Buffer {

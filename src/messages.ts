@@ -24,6 +24,10 @@ export const MessageType = {
   rowDescription: 0x54, // T
   query: 0x51, // Q (F)
   parse: 0x50, // P (F)
+  bind: 0x42, // B (F)
+  describe: 0x44, // D (F)
+  close: 0x43, // C (F)
+  flush: 0x48, // H (F)
   sync: 0x53, // S (F)
   functionCall: 0x46, // F (F)
   functionCallResponse: 0x56, // V (B)

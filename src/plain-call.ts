@@ -63,13 +63,13 @@ function hasBuiltInTypes(columns: readonly Node[]): boolean {
 export interface PlainResult {
   /** The function, by its name alone: what that means depends on the search_path. */
   readonly verb: string;
-  /** Whether its argument is a launch of constants; else it has constants itself. */
+  /** Whether its argument is a launch, of constants or parameters; else it has those itself. */
   readonly isOfLaunch: boolean;
 }
 
 /**
- * What a statement reads that is `SELECT * FROM f(…) AS (…)`, with built-in types and with constants or with a
- * launch of constants: nothing in it calls anything else.
+ * What a statement reads that is `SELECT * FROM f(…) AS (…)`, with built-in types and with constants or parameters,
+ * or with a launch of those: nothing in it calls anything else.
  */
 export function plainResultOf(sql: DatabaseText): PlainResult | undefined {
   const found = onlyCallOf(sql);
@@ -87,10 +87,10 @@ function isPlainCall(call: Fields, name: string, ...inner: readonly string[]): b
   // With a schema it may be anybody's.
   if ((call['funcname'] as Node[]).length !== 1 || nameOf(call) !== name) return false;
   return ((call['args'] ?? []) as Node[]).every((arg) => {
-    const { A_Const: constant, FuncCall: nested } = arg;
+    const { A_Const: constant, ParamRef: parameter, FuncCall: nested } = arg;
     const [next, ...others] = inner;
     if (nested !== undefined && next !== undefined) return isPlainCall(nested, next, ...others);
-    return constant !== undefined;
+    return constant !== undefined || parameter !== undefined;
   });
 }
 

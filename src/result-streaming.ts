@@ -70,8 +70,12 @@ export class ResultStreaming {
     const { abandoned } = this.#caller;
     const result = this.#worker.streamable;
     if (this.#isOff || abandoned.aborted || result === undefined) return;
-    const hasAllDigits = Number(this.#args['extraFloatDigits']) >= 1;
-    this.#sink = this.#caller.stream({ ...result, hasAllDigits });
+    const { extraFloatDigits, statement } = this.#args;
+    this.#sink = this.#caller.stream({
+      ...result,
+      hasAllDigits: Number(extraFloatDigits) >= 1,
+      statement: typeof statement === 'string' ? statement : undefined,
+    });
     this.#isOff = true;
     if (this.#sink === undefined) return;
     const stream = this.#worker.streamTo(this.#sink);

@@ -192,30 +192,6 @@ describe('the rows of a worker', () => {
       });
     }
 
-    it('of the extended protocol, in text and in binary', async () => {
-      for (const format of [0, 1]) {
-        await gate.close();
-        const pid = await launched();
-        const before = client.messages.length;
-        client.socket.write(
-          Buffer.concat([
-            serialize.parse({
-              name: '',
-              text: `SELECT * FROM pg_background_result(${pid}) AS (x text)`,
-              types: [],
-            }),
-            serialize.bind({ portal: '', statement: '', values: [], binary: format === 1 }),
-            serialize.execute({ portal: '', rows: 0 }),
-            serialize.sync(),
-          ]),
-        );
-        await gate.untilWaiting(1);
-        expect(client.messages.slice(before).map(({ type }) => type)).not.to.include('D');
-        await gate.open();
-        expect(rowsOf(await client.until('Z'))).to.have.length(101);
-      }
-    });
-
     it('of a session with another encoding, whose client gets its own', async () => {
       const other = await login();
       await other.query('SET client_encoding TO LATIN1');

@@ -29,7 +29,13 @@ function isSame(
   more: Partial<StreamableResult> = {},
   parameters: ReadonlyMap<string, string> = PARAMETERS,
 ): boolean {
-  const result = { columns, formats: PARAMETERS, mayChangeFormats: false, hasAllDigits: true };
+  const result = {
+    columns,
+    formats: PARAMETERS,
+    mayChangeFormats: false,
+    hasAllDigits: true,
+    statement: undefined,
+  };
   return isSameForClient({ ...result, ...more }, declared, parameters);
 }
 

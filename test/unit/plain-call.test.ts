@@ -11,6 +11,8 @@ describe('plainResultOf', () => {
     'select * from PG_BACKGROUND_RESULT(1) r(x int, y text);',
     `SELECT * FROM pg_background_result(pg_background_launch('SELECT 1')) AS (x int)`,
     `SELECT * FROM pg_background_result(pg_background_launch('SELECT 1', 65536)) AS (x int)`,
+    'SELECT * FROM pg_background_result($1) AS (x int)',
+    'SELECT * FROM pg_background_result(pg_background_launch($1, $2)) AS (x int)',
     `/* a comment */ SELECT * FROM pg_background_result(1) AS (x numeric(5, 2)) -- and another`,
   ]) {
     it(`is one: ${sql}`, () => {
@@ -61,7 +63,8 @@ describe('plainResultOf', () => {
     'SELECT * FROM pg_background_result(pg_background_launch(pg_background_launch($$x$$))) AS (x int)',
     `SELECT * FROM pg_background_result(pg_background_launch('a' || 'b')) AS (x int)`,
     'SELECT * FROM pg_background_result(VARIADIC ARRAY[1]) AS (x int)',
-    'SELECT * FROM pg_background_result($1) AS (x int)',
+    'SELECT * FROM pg_background_result($1::app.pid) AS (x int)',
+    'SELECT * FROM pg_background_result($1 + 1) AS (x int)',
     'SELECT pg_background_result(1)',
     'SELECT * FROM pg_background_result(1) AS (x int); SELECT 1',
     'EXPLAIN SELECT * FROM pg_background_result(1) AS (x int)',
