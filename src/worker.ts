@@ -297,17 +297,22 @@ export class Worker {
     }
   }
 
-  /** Whether the worker has ended before the time is over. */
-  endsWithin(timeoutMs: number): Promise<boolean> {
+  /**
+   * Whether the worker has ended before the time is over.
+   * @param orLater ends the waiting before
+   */
+  endsWithin(timeoutMs: number, orLater?: AbortSignal): Promise<boolean> {
     if (this.hasEnded || timeoutMs <= 0) return Promise.resolve(this.hasEnded);
     // Not a race with `ended`: that would keep whoever has waited, for as long as the worker runs.
     return new Promise((resolve) => {
       const settle = () => {
         clearTimeout(timer);
+        orLater?.removeEventListener('abort', settle);
         this.#onEnded.delete(settle);
         resolve(this.hasEnded);
       };
       const timer = setTimeout(settle, timeoutMs);
+      orLater?.addEventListener('abort', settle);
       this.#onEnded.add(settle);
     });
   }
