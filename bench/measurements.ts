@@ -1,5 +1,6 @@
 import { bulk } from './bulk.ts';
 import { crowd } from './crowd.ts';
+import { firstRow } from './first-row.ts';
 import { idleClients } from './idle-clients.ts';
 import { launch } from './launch.ts';
 import { launchDrift } from './launch-drift.ts';
@@ -14,6 +15,7 @@ import { waitingSessions } from './waiting-sessions.ts';
 /** All that is measured, in the order in which it is. */
 export const measurements: readonly Measurement[] = [
   launch,
+  firstRow,
   results,
   resultMemory,
   resultInserts,

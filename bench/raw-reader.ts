@@ -12,7 +12,6 @@ const READY_FOR_QUERY = 'Z'.charCodeAt(0);
 export interface Reading {
   readonly bytes: number;
   readonly rows: number;
-  readonly firstRowMs: number;
   readonly seconds: number;
 }
 
@@ -51,6 +50,18 @@ export class RawReader {
     return this.#ask(serialize.query(sql));
   }
 
+  /** The same with parameters, in one go of the extended protocol. */
+  queryPrepared(sql: string, values: string[]): Promise<Reading> {
+    const steps = [
+      serialize.parse({ text: sql }),
+      serialize.bind({ values }),
+      serialize.describe({ type: 'P' }),
+      serialize.execute(),
+      serialize.sync(),
+    ];
+    return this.#ask(Buffer.concat(steps));
+  }
+
   /** Ends the session in order. */
   async end(): Promise<void> {
     if (this.#socket.destroyed) return;
@@ -68,17 +79,17 @@ export class RawReader {
     const began = process.hrtime.bigint();
     const elapsedMs = () => Number(process.hrtime.bigint() - began) / 1e6;
     const bytesBefore = this.#socket.bytesRead;
-    let [rows, firstRowMs] = [0, NaN];
+    let rows = 0;
     let error: string | undefined;
     return new Promise((resolve, reject) => {
       this.#fail = reject;
       this.#onMessage = (type, body) => {
-        if (type === DATA_ROW && rows++ === 0) firstRowMs = elapsedMs();
+        if (type === DATA_ROW) rows++;
         if (type === ERROR_RESPONSE) error ??= body.replaceAll('\0', ' ');
         if (type !== READY_FOR_QUERY) return;
         if (error !== undefined) return reject(new Error(error));
         const bytes = this.#socket.bytesRead - bytesBefore;
-        resolve({ bytes, rows, firstRowMs, seconds: elapsedMs() / 1000 });
+        resolve({ bytes, rows, seconds: elapsedMs() / 1000 });
       };
       this.#socket.write(packet);
     });
