@@ -4,9 +4,6 @@ import { LoneQuery } from './lone-query.ts';
 import { PendingAnswers } from './pending-answers.ts';
 import type { StatementText } from './statement-text.ts';
 
-/** Longer messages of the extended protocol are not looked at. */
-const MAX_FOLLOWED_BYTES = 64 * 1024;
-
 const NO_COLUMNS: readonly ColumnType[] = [];
 
 /** What a client has asked and is not answered yet, as far as it shows which statement the server runs. */
@@ -18,7 +15,7 @@ export class ClientStatements {
   #columns = NO_COLUMNS;
   #messageCount = 0;
   /** What is known of the last message: whether all before it was answered, and outside a transaction block. */
-  #isFirst = false;
+  #allAnswered = false;
   #isInTransaction = false;
 
   /** A simple Query that mentions us, to which nothing was sent before or behind it that is unanswered. */
@@ -32,12 +29,14 @@ export class ClientStatements {
   }
 
   get columns(): readonly ColumnType[] {
-    return this.#extended.current?.columns ?? this.#columns;
+    return this.#lone !== undefined
+      ? this.#columns
+      : (this.#extended.current?.columns ?? NO_COLUMNS);
   }
 
   /**
-   * The statement that the server runs, alone and with all columns as text, when this is the text that the server
-   * has of it: of a prepared one only the server knows.
+   * The statement that the server runs, alone and with all columns as text. One that was prepared only if this is
+   * the text that the server has of it: what is known here is its name.
    */
   running(text: string | undefined): StatementText | undefined {
     if (this.#lone !== undefined) return this.#lone;
@@ -49,29 +48,34 @@ export class ClientStatements {
   sent(type: number): void {
     this.#messageCount++;
     this.#lone = undefined;
-    this.#isFirst = this.pending.areNone;
+    this.#allAnswered = this.pending.areNone;
     this.#isInTransaction = !this.pending.isIdle;
     this.pending.sent(type);
   }
 
-  /** Whether that message, whatever it is, is to be shown in all its length. @param length its bytes */
-  wants(type: number, length: number): boolean {
-    if (!this.#extended.isFollowing) return false;
-    if (!FOLLOWED.has(type)) {
-      this.#extended.sent(type, NOTHING, 0, 0, this.#isFirst);
-      return false;
-    }
-    if (length <= MAX_FOLLOWED_BYTES) return true;
-    this.#extended.passed();
-    return false;
+  /** Whether messages that mention nothing of ours have to be shown as well, or be said to be unseen. */
+  get isFollowing(): boolean {
+    return this.#extended.isFollowing;
   }
 
-  /** That message, which lies in `bytes`. @returns whether what it begins, or goes on with, is to be followed */
-  look(type: number, bytes: Buffer, from: number, to: number, text?: string): boolean {
-    if (type === MessageType.query && text !== undefined && this.#isFirst)
-      this.#lone = new LoneQuery(text.slice(0, -1), this.#isInTransaction, this.#messageCount);
-    if (type === MessageType.parse || this.#extended.isFollowing)
-      this.#extended.sent(type, bytes, from, to, this.#isFirst, text);
+  /** That message is forwarded, and was not looked at. */
+  unseen(type: number): void {
+    this.#extended.unseen(type);
+  }
+
+  /**
+   * That message, which lies in `bytes`.
+   * @param text what textThatMentions() gave, for a Query or Parse
+   * @returns whether it has to do with a statement that is followed
+   */
+  seen(type: number, bytes: Buffer, from: number, to: number, text?: string): boolean {
+    if (type === MessageType.query) {
+      if (text !== undefined && this.#allAnswered)
+        this.#lone = new LoneQuery(text.slice(0, -1), this.#isInTransaction, this.#messageCount);
+      this.#extended.unseen(type);
+      return false;
+    }
+    this.#extended.sent(type, bytes, from, to, this.#allAnswered, text);
     return this.#extended.current !== undefined;
   }
 
@@ -81,8 +85,14 @@ export class ClientStatements {
     this.#extended.described(this.#columns);
   }
 
+  /** BindComplete. */
+  bound(): void {
+    this.#extended.bound();
+  }
+
   /** ErrorResponse. */
   failed(): void {
+    this.#lone = undefined;
     this.pending.failed();
     this.#extended.failed();
   }
@@ -99,14 +109,3 @@ export class ClientStatements {
     this.#extended.ended();
   }
 }
-
-const NOTHING = Buffer.alloc(0);
-
-/** Messages that say more than their type. */
-const FOLLOWED: ReadonlySet<number> = new Set([
-  MessageType.parse,
-  MessageType.bind,
-  MessageType.describe,
-  MessageType.execute,
-  MessageType.close,
-]);

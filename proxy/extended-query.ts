@@ -4,6 +4,8 @@ import { StatementText } from './statement-text.ts';
 /** Longer ones go through the function: they are nearly always long because of constants in them. */
 const MAX_TEXT_LENGTH = 1024;
 const MAX_STATEMENTS = 64;
+/** The server cuts longer ones. */
+const MAX_NAME_LENGTH = 63;
 const MENTIONS_RESULT = /pg_background_result/i;
 
 /** unknown, int2, int4, int8, text, varchar, or for the server to find out: to pass one calls nobody's function. */
@@ -11,6 +13,17 @@ const PARAMETER_TYPES = new Set([0, 705, 21, 23, 20, 25, 1043]);
 
 const STATEMENT = 'S'.charCodeAt(0);
 const HEADER_BYTES = 5;
+
+/** Whether a message of the extended protocol says more than its type does. */
+export function mustBeSeen(type: number): boolean {
+  return (
+    type === MessageType.parse ||
+    type === MessageType.bind ||
+    type === MessageType.describe ||
+    type === MessageType.execute ||
+    type === MessageType.close
+  );
+}
 
 /** A prepared statement that may be nothing but a result. */
 export class PreparedStatement extends StatementText {
@@ -25,6 +38,8 @@ interface Course {
   parsed: string | undefined;
   isBound: boolean;
   isExecuted: boolean;
+  /** Whether the server has bound it: functions that were called before are not the statement's. */
+  hasBegun: boolean;
 }
 
 /**
@@ -38,7 +53,7 @@ export class ExtendedQuery {
   readonly #statements = new Map<string, PreparedStatement>();
   #course: Course | undefined;
 
-  /** Whether any message of the client has to be shown: else a Parse that mentions us is enough. */
+  /** Whether there are statements to follow: else a Parse that mentions us is all that has to be seen. */
   get isFollowing(): boolean {
     return this.#statements.size > 0;
   }
@@ -50,12 +65,13 @@ export class ExtendedQuery {
 
   /** The statement that runs, if it runs as described above. */
   get running(): PreparedStatement | undefined {
-    return this.#course?.isExecuted === true ? this.#course.statement : undefined;
+    const course = this.#course;
+    return course?.isExecuted === true && course.hasBegun ? course.statement : undefined;
   }
 
   /**
-   * The client has sent a message, which lies in `bytes`.
-   * @param isFirst whether everything was answered that was asked before
+   * The client has sent one of the messages that mustBeSeen() names, which lies in `bytes`.
+   * @param allAnswered whether everything was answered that was asked before
    * @param text what textThatMentions() gave for a Parse
    */
   sent(
@@ -63,22 +79,22 @@ export class ExtendedQuery {
     bytes: Buffer,
     from: number,
     to: number,
-    isFirst: boolean,
+    allAnswered: boolean,
     text?: string,
   ): void {
-    if (isFirst) {
+    if (allAnswered) {
       this.#course = {
         statement: undefined,
         parsed: undefined,
         isBound: false,
         isExecuted: false,
+        hasBegun: false,
       };
     }
-    if (type === MessageType.sync || type === MessageType.flush) return;
     const course = this.#course;
     const fits =
       type === MessageType.parse
-        ? this.#parse(new Fields(bytes, from, to), isFirst ? course : undefined, text)
+        ? this.#parse(new Fields(bytes, from, to), allAnswered ? course : undefined, text)
         : type === MessageType.close
           ? this.#close(new Fields(bytes, from, to))
           : course !== undefined &&
@@ -87,9 +103,11 @@ export class ExtendedQuery {
     if (!fits) this.#course = undefined;
   }
 
-  /** The client has sent a message that nobody has looked at: it may have been any Parse. */
-  passed(): void {
-    this.#statements.clear();
+  /** The client has sent a message that was not looked at. */
+  unseen(type: number): void {
+    if (type === MessageType.sync || type === MessageType.flush) return;
+    // It may have been about any statement.
+    if (type === MessageType.parse || type === MessageType.close) this.#statements.clear();
     this.#course = undefined;
   }
 
@@ -98,9 +116,15 @@ export class ExtendedQuery {
     if (this.current !== undefined) this.current.columns = columns;
   }
 
+  /** BindComplete. */
+  bound(): void {
+    if (this.#course !== undefined) this.#course.hasBegun = true;
+  }
+
   /** ErrorResponse: what was parsed may be no statement. */
   failed(): void {
-    if (this.#course?.parsed !== undefined) this.#statements.delete(this.#course.parsed);
+    const course = this.#course;
+    if (course?.parsed !== undefined && !course.hasBegun) this.#statements.delete(course.parsed);
     this.#course = undefined;
   }
 
@@ -118,7 +142,11 @@ export class ExtendedQuery {
     const text = fields.text();
     const types = fields.list(() => fields.int32());
     if (!fields.areRight || text.length > MAX_TEXT_LENGTH) return false;
-    if (this.#statements.size >= MAX_STATEMENTS) return false;
+    if (name.length > MAX_NAME_LENGTH) return false;
+    // SQL drops them unseen: the oldest goes. To have forgotten one does no harm.
+    const [oldest] = this.#statements.keys();
+    if (this.#statements.size >= MAX_STATEMENTS && oldest !== undefined)
+      this.#statements.delete(oldest);
     if (!types.every((type) => PARAMETER_TYPES.has(type))) return false;
     course.statement = new PreparedStatement(text);
     course.parsed = name;

@@ -21,12 +21,16 @@ import {
   replaceExtensionStatements,
   type Replacement,
 } from './extension-statements.ts';
+import { mustBeSeen } from './extended-query.ts';
 import { textThatMentions } from './mentions.ts';
 import { MessageFilter, type FilterRules, type Verdict } from './message-filter.ts';
 import { StatementRepeater, type SessionStreams } from './statement-repeater.ts';
 
 /** Longer texts are not looked into: parsing them would hold up every session. */
 const MAX_PARSED_BYTES = 1024 * 1024;
+
+/** Longer messages of the extended protocol are not looked at. */
+const MAX_FOLLOWED_BYTES = 64 * 1024;
 
 /** Objects that came with the server have smaller numbers. */
 const FIRST_NORMAL_OID = 16_384;
@@ -213,10 +217,16 @@ export class Interceptor implements SessionEvents {
               !this.repeater.drops(type)
               ? 'pass'
               : 'take';
+          case MessageType.bindComplete:
+            if (this.#isConcerned) this.#asked.bound();
+            return 'pass';
           case MessageType.copyInResponse:
             this.#asked.pending.copyBegan();
             return 'pass';
           case MessageType.errorResponse:
+            if (length <= MAX_PARSED_BYTES) return 'take';
+            this.#failed();
+            return 'pass';
           case MessageType.backendKeyData:
           case MessageType.parameterStatus:
             return length <= MAX_PARSED_BYTES ? 'take' : 'pass';
@@ -279,9 +289,7 @@ export class Interceptor implements SessionEvents {
         return tagOf(tag);
       }
       case MessageType.errorResponse:
-        this.repeater.failed();
-        this.#endStream();
-        this.#asked.failed();
+        this.#failed();
         return movePosition(this.#cleanReport(frame), this.#replacements);
       case MessageType.backendKeyData:
         this.#links.onBackendKey(frame.readInt32BE(5), Buffer.from(frame.subarray(5)));
@@ -305,9 +313,13 @@ export class Interceptor implements SessionEvents {
         if (this.#mayRead(type) && length <= MAX_PARSED_BYTES) {
           if (end > chunk.length || textOf(chunk, at, end) !== undefined) return 'take';
         }
-        if (!this.#asked.wants(type, length)) return 'pass';
+        if (!this.#asked.isFollowing) return 'pass';
+        if (!mustBeSeen(type) || length > MAX_FOLLOWED_BYTES) {
+          this.#asked.unseen(type);
+          return 'pass';
+        }
         if (end > chunk.length) return 'take';
-        if (this.#asked.look(type, chunk, at, end)) this.#isConcerned = true;
+        if (this.#asked.seen(type, chunk, at, end)) this.#isConcerned = true;
         return 'pass';
       },
       peek: () => 'pass',
@@ -324,7 +336,7 @@ export class Interceptor implements SessionEvents {
   #takeFromClient(frame: Buffer): Buffer {
     const type = frame[0] as number;
     const text = this.#mayRead(type) ? textOf(frame, 0, frame.length) : undefined;
-    if (this.#asked.look(type, frame, 0, frame.length, text)) this.#isConcerned = true;
+    if (this.#asked.seen(type, frame, 0, frame.length, text)) this.#isConcerned = true;
     const session = this.#session;
     if (text === undefined) return frame;
     this.#isConcerned = true;
@@ -357,6 +369,12 @@ export class Interceptor implements SessionEvents {
     this.#raised.statementEnded();
     this.#isReplacement = false;
     this.#isConcerned = this.#mayAlter;
+  }
+
+  #failed(): void {
+    this.repeater.failed();
+    this.#endStream();
+    this.#asked.failed();
   }
 
   /** @returns the number of rows that the client was given, if they were all */

@@ -11,10 +11,14 @@ const IDLE = 'I'.charCodeAt(0);
 export class PendingAnswers {
   /** ReadyForQuery messages that are to come; the first one ends the startup. */
   #expected = 1;
+  /** Whether messages of the extended protocol were sent behind the last that ReadyForQuery answers. */
+  #hasUnsynced = false;
   /** The transaction status of the last ReadyForQuery, if nothing was sent since. */
   #status: number | undefined;
   /** Syncs behind the last statement that may turn out to be a COPY, and have not met its end. */
   #syncs = 0;
+  /** ReadyForQuery messages to come for what was asked before the last statement. */
+  #before = 0;
   /** Whether the client has already ended that COPY. */
   #hasEndedCopy = false;
   /** Whether the server takes data: it ignores a Sync then. */
@@ -36,13 +40,23 @@ export class PendingAnswers {
     switch (type) {
       case MessageType.query:
       case MessageType.functionCall:
+        this.#hasUnsynced = false;
+        this.#statementSent();
         this.#expected++;
-        return this.#statementSent();
+        return;
+      case MessageType.parse:
+      case MessageType.bind:
+      case MessageType.describe:
+      case MessageType.close:
+        this.#hasUnsynced = true;
+        return;
       case MessageType.execute:
+        this.#hasUnsynced = true;
         return this.#statementSent();
       case MessageType.sync:
         if (this.#isCopying) return;
         this.#expected++;
+        this.#hasUnsynced = false;
         if (!this.#hasEndedCopy) this.#syncs++;
         return;
       case MessageType.copyDone:
@@ -54,12 +68,15 @@ export class PendingAnswers {
   }
 
   #statementSent(): void {
+    this.#before = this.#expected;
     this.#syncs = 0;
     this.#hasEndedCopy = false;
   }
 
   /** CopyInResponse: a Sync that came before the end of the data, as from libpq, gets no answer. */
   copyBegan(): void {
+    // Of an earlier statement: those Syncs are not its own.
+    if (this.#before > 0) return;
     this.#expected -= this.#syncs;
     this.#syncs = 0;
     this.#isCopying = !this.#hasEndedCopy;
@@ -73,7 +90,8 @@ export class PendingAnswers {
   /** ReadyForQuery; undefined where its transaction status is not for the client to know. */
   ready(status: number | undefined): void {
     this.#expected = Math.max(this.#expected - 1, 0);
-    this.#status = this.#expected === 0 ? status : undefined;
+    this.#before = Math.max(this.#before - 1, 0);
+    this.#status = this.#expected === 0 && !this.#hasUnsynced ? status : undefined;
     this.#isCopying = false;
   }
 }

@@ -417,7 +417,12 @@ DECLARE
   digest  pg_catalog.text;
   sent    boolean := plain;
   reply   pg_catalog.json;
+  stack   pg_catalog.text;
 BEGIN
+  IF plain THEN
+    -- This function and the one of the API: a third line means that another function calls.
+    GET DIAGNOSTICS stack = PG_CONTEXT;
+  END IF;
   LOOP
     IF digest IS NULL AND NOT plain THEN
       digest := pgbackground.settings_digest();
@@ -428,7 +433,7 @@ BEGIN
       'defaultQueueSize', pg_catalog.current_setting('pg_background.default_queue_size', true),
       'workerTimeout', pg_catalog.current_setting('pg_background.worker_timeout', true),
       'isUnchanged', plain, 'settingsDigest', digest, 'settings', CASE WHEN sent THEN NULL ELSE pgbackground.session_settings() END,
-      'isDirect', CASE WHEN plain THEN pgbackground.is_visible('pg_background_result') END,
+      'isDirect', CASE WHEN plain AND pg_catalog.split_part(stack, pg_catalog.chr(10), 3) OPERATOR(pg_catalog.=) '' THEN pgbackground.is_visible('pg_background_result') END,
       'extraFloatDigits', pg_catalog.current_setting('extra_float_digits'),
       'custom', pgbackground.custom_settings(sql)));
     EXIT WHEN reply OPERATOR(pg_catalog.->) 'sendSettings' IS NULL;

@@ -7,3 +7,4 @@ may_be_shorter CONSTANT boolean := false;
   reply       pg_catalog.json;
   formats     pg_catalog.json;
   row_count   bigint;
+  stack       pg_catalog.text;

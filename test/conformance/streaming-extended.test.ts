@@ -193,6 +193,23 @@ describe('the rows of a worker that a prepared statement reads', () => {
       expect(tagsOf(await client.until('Z'))).to.deep.equal(['SELECT 101']);
     });
 
+    it('of a statement that has failed before', async () => {
+      const failing = await launched('SELECT (1/0)::text');
+      const first = await ask(
+        parse(READ, 's'),
+        bind([failing], { statement: 's' }),
+        describePortal(),
+        execute(),
+        sync,
+      );
+      expect(codeOf(first)).to.equal('22012');
+      const pid = await launched();
+      send(bind([pid], { statement: 's' }), execute(), sync);
+      await client.until('D');
+      await gate.open();
+      expect(tagsOf(await client.until('Z'))).to.deep.equal(['SELECT 101']);
+    });
+
     it('each time that a statement is run', async () => {
       await ask(parse(READ, 's'), describeStatement('s'), sync);
       for (let time = 0; time < 3; time++) {
@@ -380,6 +397,100 @@ describe('the rows of a worker that a prepared statement reads', () => {
         expect(typesOf(own)).to.match(answer);
         if (answer === REFUSED) expect(codeOf(own)).to.equal('42804');
         else expect(own.find(({ type }) => type === 'D')?.body.toString()).to.match(firstRow);
+      });
+    }
+  });
+
+  describe('go to nobody else: of', () => {
+    const INT = 'SELECT * FROM pg_background_result($1) AS (n int)';
+    const gatedNumbers = `${WAIT_AT_GATE}; SELECT generate_series(1, 3)`;
+    const valuesIn = (messages: readonly RawMessage[]) =>
+      messages
+        .filter(({ type }) => type === 'D')
+        .map(({ body }) => body.subarray(6).toString('hex'));
+    /** As long as this runs, what is sent behind it is on its way, and not begun. */
+    const slow = [parse('SELECT pg_sleep(0.1)'), bind([]), execute()];
+    const inBinary = ['00000001', '00000002', '00000003'];
+
+    it('a portal in binary that is executed in front of one in text, in pipeline mode', async () => {
+      await ask(parse(INT, 's'), describeStatement('s'), sync);
+      const [one, two] = [await launched(gatedNumbers), await launched('SELECT 9')];
+      const binary = [bind([one], { statement: 's', formats: [1] }), execute()];
+      // Before the answer to its Sync comes, the next question is on its way.
+      send(parse('SELECT 1'), bind([]), execute(), sync, ...slow, ...binary);
+      await client.until('Z');
+      send(bind([two], { statement: 's' }), execute(), sync);
+      await gate.untilWaiting(1);
+      await gate.open();
+      expect(valuesIn(await client.until('Z')).slice(1)).to.deep.equal([...inBinary, '39']);
+    });
+
+    it('an expression that is executed in front of a simple Query', async () => {
+      const [one, two] = [await launched(gatedNumbers), await launched('SELECT 9')];
+      send(
+        serialize.query('SELECT 1'),
+        ...slow,
+        parse('SELECT n + 10 FROM pg_background_result($1) AS (n int)'),
+        bind([one]),
+        execute(),
+      );
+      await client.until('Z');
+      send(serialize.query(INT.replace('$1', two)));
+      await gate.untilWaiting(1);
+      await gate.open();
+      const values = valuesIn(await client.until('Z'));
+      expect(values.slice(1, 4)).to.deep.equal(['3131', '3132', '3133']);
+    });
+
+    it('what stands behind a COPY that was sent in one go', async () => {
+      await client.query('CREATE TEMP TABLE t (a int)');
+      await ask(parse(INT, 's'), describeStatement('s'), sync);
+      const [one, two] = [await launched(gatedNumbers), await launched('SELECT 9')];
+      send(
+        ...slow,
+        parse('COPY t FROM STDIN'),
+        bind([]),
+        execute(),
+        serialize.copyData(Buffer.from('1\n')),
+        serialize.copyDone(),
+        sync,
+        bind([one], { statement: 's', formats: [1] }),
+        execute(),
+        sync,
+      );
+      await client.until('Z');
+      send(bind([two], { statement: 's' }), execute(), sync);
+      await gate.untilWaiting(1);
+      await gate.open();
+      expect(valuesIn(await client.until('Z'))).to.deep.equal(inBinary);
+    });
+
+    for (const [how, call] of [
+      [
+        'calls',
+        `count(*) FROM pg_background_result(pg_background_launch('SELECT ''injected''::text')) AS (x text)`,
+      ],
+      [
+        'forges a call of',
+        `pgbackground.call('pg_background_result', json_build_object('step', 'describe', 'isDirect', true, 'statement', '${READ}',
+           'pid', pg_background_launch('SELECT ''injected''::text'), 'extraFloatDigits', '1'))`,
+      ],
+    ] as const) {
+      it(`a domain of the parameter, whose check ${how} the same functions`, async () => {
+        const session = await proxy.connect();
+        await session.query(`DROP SCHEMA IF EXISTS domains CASCADE; CREATE SCHEMA domains;
+          CREATE FUNCTION domains.checks(pid int) RETURNS boolean LANGUAGE plpgsql SET search_path = public AS $x$
+            BEGIN IF pid > 0 THEN PERFORM ${call}; END IF; RETURN true; END $x$;
+          CREATE DOMAIN domains.number AS int CHECK (domains.checks(value));
+          CREATE FUNCTION domains.pg_background_result(pid domains.number) RETURNS SETOF record LANGUAGE sql AS $x$
+            SELECT 'nothing'::text $x$`);
+        // The server finds out the type of the parameter, and keeps it though it then means another function.
+        await client.query('SET search_path = domains');
+        await ask(parse(READ, 's'), describeStatement('s'), sync);
+        await client.query('SET search_path = public');
+        const pid = await launched(`SELECT 'mine'::text`);
+        const answer = await ask(bind([pid], { statement: 's' }), execute(), sync);
+        expect(answer.map(({ body }) => body.toString()).join()).not.to.include('injected');
       });
     }
   });

@@ -40,6 +40,14 @@ describe('the rows of a worker', () => {
         BEGIN RETURN QUERY SELECT x || '!' FROM pg_background_result(pid) AS (x text); END $$;
       CREATE FUNCTION elsewhere.pg_background_result(pid int) RETURNS SETOF record LANGUAGE sql AS $$
         SELECT x || '!' FROM public.pg_background_result($1) AS (x text) $$;
+      CREATE SCHEMA careful; CREATE SCHEMA careful_sql; CREATE SCHEMA launches;
+      CREATE FUNCTION careful.pg_background_result(pid int) RETURNS SETOF record LANGUAGE plpgsql SET search_path = public AS $$
+        BEGIN RETURN QUERY SELECT x || '!' FROM pg_background_result($1) AS (x text); END $$;
+      CREATE FUNCTION careful_sql.pg_background_result(pid int) RETURNS SETOF record LANGUAGE sql SECURITY DEFINER
+        SET search_path = public AS $$ SELECT x || '!' FROM pg_background_result($1) AS (x text) $$;
+      CREATE FUNCTION launches.pg_background_launch(sql text) RETURNS int LANGUAGE plpgsql SET search_path = public AS $$
+        BEGIN PERFORM count(*) FROM pg_background_result(pg_background_launch('SELECT ''hidden''::text')) AS (x text);
+              RETURN pg_background_launch(sql); END $$;
       CREATE FUNCTION elsewhere.pg_background_launch(sql text) RETURNS int LANGUAGE sql AS $$
         SELECT public.pg_background_launch($1) $$`);
   });
@@ -192,6 +200,21 @@ describe('the rows of a worker', () => {
       });
     }
 
+    for (const schema of ['careful', 'careful_sql']) {
+      it(`of another's function of the same name, which sets a search_path of its own: ${schema}`, async () => {
+        const pid = await launched();
+        await client.query(`SET search_path = ${schema}, public`);
+        client.socket.write(
+          serialize.query(`SELECT * FROM pg_background_result(${pid}) AS (x text)`),
+        );
+        const answer = client.until('Z');
+        await gate.openOnceWaiting(client.pid, answer);
+        const rows = rowsOf(await answer);
+        expect(rows).to.have.length(101);
+        for (const row of rows) expect(row).to.match(/x*!$/);
+      });
+    }
+
     it('of a session with another encoding, whose client gets its own', async () => {
       const other = await login();
       await other.query('SET client_encoding TO LATIN1');
@@ -207,6 +230,32 @@ describe('the rows of a worker', () => {
       const types = (await client.query(reading(sql))).map(({ type }) => type).join('');
       expect(types).to.match(/^TND{100}CZ$/);
     });
+  });
+
+  it('of a result that a launch of others has read are not sent', async () => {
+    await client.query('SET search_path = launches, public');
+    for (let again = 0; again < 3; again++) {
+      const answer = await client.query(reading(`SELECT 'mine'::text`));
+      expect(rowsOf(answer).join()).to.match(/^\0\x01\0\0\0\x04mine$/);
+      expect(tagOf(answer)).to.equal('SELECT 1');
+    }
+  });
+
+  it('are not sent behind an error, however long the statement takes to end', async () => {
+    await client.query('BEGIN');
+    await client.query(
+      `DO $$ BEGIN FOR n IN 1..1000 LOOP EXECUTE 'CREATE TEMP TABLE many_' || n || ' ()'; END LOOP; END $$`,
+    );
+    const [, row] = await client.query(
+      `SELECT pg_background_launch('${quoted(`${WAIT_AT_GATE}; SELECT 'late'::text`)}')`,
+    );
+    const pid = Number(row?.body.subarray(6).toString());
+    client.socket.write(serialize.query(`SELECT * FROM pg_background_result(${pid}) AS (x text)`));
+    await gate.untilWaiting(1);
+    await (await proxy.database.direct()).query('SELECT pg_cancel_backend($1)', [client.pid]);
+    await client.until('E');
+    await gate.open();
+    expect((await client.until('Z')).map(({ type }) => type)).to.deep.equal(['Z']);
   });
 
   it('are the same as those of the statement itself, whatever their types are', async () => {

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { serialize } from 'pg-protocol';
-import { ExtendedQuery } from '../../proxy/extended-query.ts';
+import { ExtendedQuery, mustBeSeen } from '../../proxy/extended-query.ts';
 import { textThatMentions } from '../../proxy/mentions.ts';
 import { MessageType } from '../../src/index.ts';
 
@@ -25,16 +25,25 @@ function show(query: ExtendedQuery, ...frames: Buffer[]): ExtendedQuery {
     const end = 6 + frame.length;
     const isParse = frame[0] === MessageType.parse;
     const text = isParse ? textThatMentions(chunk, 11, end) : undefined;
-    query.sent(frame[0] as number, chunk, 6, end, at === 0, text);
+    const type = frame[0] as number;
+    if (mustBeSeen(type)) query.sent(type, chunk, 6, end, at === 0, text);
+    else query.unseen(type);
   });
   return query;
 }
 
-const runningAfter = (...frames: Buffer[]) => show(new ExtendedQuery(), ...frames).running?.text;
+/** Shows the same, and that the server has bound a portal. */
+function run(query: ExtendedQuery, ...frames: Buffer[]) {
+  show(query, ...frames).bound();
+  return query.running;
+}
+
+const runningAfter = (...frames: Buffer[]) => run(new ExtendedQuery(), ...frames)?.text;
 
 describe('ExtendedQuery', () => {
-  it('knows what runs from Execute on', () => {
+  it('knows what runs from Execute on, when the server has bound it', () => {
     expect(runningAfter(parse(), bind())).to.equal(undefined);
+    expect(show(new ExtendedQuery(), parse(), bind(), execute()).running).to.equal(undefined);
     expect(runningAfter(parse(), bind(), execute())).to.equal(READ);
     expect(
       runningAfter(parse(), describeIt('S'), bind(), describeIt('P'), execute(), flush, sync),
@@ -45,8 +54,7 @@ describe('ExtendedQuery', () => {
     const query = show(new ExtendedQuery(), parse(READ, 's'), sync);
     query.ended();
     expect(query.running).to.equal(undefined);
-    show(query, bind('s'), execute(), sync);
-    expect(query.running?.text).to.equal(READ);
+    expect(run(query, bind('s'), execute(), sync)?.text).to.equal(READ);
   });
 
   it('keeps the columns with their statement', () => {
@@ -54,8 +62,7 @@ describe('ExtendedQuery', () => {
     query.described(COLUMNS);
     query.ended();
     query.described([]);
-    show(query, bind('s'), execute(), sync);
-    expect(query.running?.columns).to.equal(COLUMNS);
+    expect(run(query, bind('s'), execute(), sync)?.columns).to.equal(COLUMNS);
   });
 
   const others: Record<string, Buffer[]> = {
@@ -94,6 +101,7 @@ describe('ExtendedQuery', () => {
     const query = new ExtendedQuery();
     for (const frame of [parse(), bind(), execute()])
       query.sent(frame[0] as number, frame, 0, frame.length, false, READ);
+    query.bound();
     expect(query.running).to.equal(undefined);
     expect(query.isFollowing).to.equal(false);
   });
@@ -119,36 +127,50 @@ describe('ExtendedQuery', () => {
     }
   });
 
-  it('forgets a statement that is closed, parsed again, or refused', () => {
+  it('forgets a statement that is closed, parsed again, or refused, as may be what was not seen', () => {
     const prepared = () => show(new ExtendedQuery(), parse(READ, 's'), sync);
     for (const forget of [
       (query: ExtendedQuery) => show(query, close('S', 's'), sync),
       (query: ExtendedQuery) => show(query, parse('SELECT 1', 's'), sync),
       (query: ExtendedQuery) => query.failed(),
-      (query: ExtendedQuery) => query.passed(),
+      (query: ExtendedQuery) => query.unseen(MessageType.parse),
+      (query: ExtendedQuery) => query.unseen(MessageType.close),
     ]) {
       const query = prepared();
       expect(query.isFollowing).to.equal(true);
       forget(query);
       expect(query.isFollowing).to.equal(false);
-      show(query, bind('s'), execute());
-      expect(query.running).to.equal(undefined);
+      expect(run(query, bind('s'), execute())).to.equal(undefined);
     }
   });
 
-  it('keeps a statement when a later message fails', () => {
-    const query = show(new ExtendedQuery(), parse(READ, 's'), sync);
-    query.ended();
-    show(query, bind('s'), execute(), sync);
+  it('keeps a statement when what stands behind it fails, also in its first run', () => {
+    const query = show(new ExtendedQuery(), parse(READ, 's'), bind('s'), execute(), sync);
+    query.bound();
     query.failed();
     expect(query.running).to.equal(undefined);
-    expect(show(query, bind('s'), execute(), sync).running?.text).to.equal(READ);
+    query.ended();
+    expect(run(query, bind('s'), execute(), sync)?.text).to.equal(READ);
+    query.failed();
+    expect(run(query, bind('s'), execute(), sync)?.text).to.equal(READ);
   });
 
-  it('follows 64 statements, and no more', () => {
+  it('keeps a statement when a message is not seen that cannot be about it', () => {
+    const query = show(new ExtendedQuery(), parse(READ, 's'), sync);
+    query.unseen(MessageType.bind);
+    expect(run(query, bind('s'), execute(), sync)?.text).to.equal(READ);
+  });
+
+  it('follows 64 statements, and forgets the oldest for another: SQL drops them unseen', () => {
     const query = new ExtendedQuery();
     for (let n = 0; n <= 64; n++) show(query, parse(READ, `s${n}`), sync);
-    expect(show(query, bind('s63'), execute()).running).not.to.equal(undefined);
-    expect(show(query, bind('s64'), execute()).running).to.equal(undefined);
+    expect(run(query, bind('s0'), execute())).to.equal(undefined);
+    expect(run(query, bind('s1'), execute())).not.to.equal(undefined);
+    expect(run(query, bind('s64'), execute())).not.to.equal(undefined);
+  });
+
+  it('keeps no name that the server would cut', () => {
+    expect(show(new ExtendedQuery(), parse(READ, 'x'.repeat(63))).isFollowing).to.equal(true);
+    expect(show(new ExtendedQuery(), parse(READ, 'x'.repeat(64))).isFollowing).to.equal(false);
   });
 });

@@ -39,6 +39,8 @@ describe('PendingAnswers', () => {
     ['PBESddcS', 'copy', 'ready'],
     ['PBE', 'copy', 'SddSfS', 'error', 'ready'],
     ['QSSdc', 'copy', 'ready'],
+    ['PBESPBE', 'ready', 'S', 'ready'],
+    ['PBEdcSPBES', 'copy', 'ready', 'ready'],
     // Data that the server does not take: it reads on to the next Sync, and ignores the rest.
     ['PBES', 'copy', 'd', 'error', 'dcS', 'ready'],
     ['Q', 'copy', 'd', 'error', 'ready', 'dc', 'Q', 'ready'],
@@ -54,6 +56,11 @@ describe('PendingAnswers', () => {
     ['P'],
     ['Q', 'in transaction'],
     ['PBES', 'ready', 'P'],
+    // Messages behind the last Sync get no answer of their own, also when they were sent before it came.
+    ['PBESPBE', 'ready'],
+    ['QPBDE', 'ready'],
+    // The second Sync is not the COPY's.
+    ['PBEdcSPBES', 'copy', 'ready'],
     ['PBES', 'copy'],
     ['PBES', 'copy', 'dcS'],
     ['Q', 'copy', 'dc'],
