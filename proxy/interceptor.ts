@@ -163,8 +163,10 @@ export class Interceptor implements SessionEvents {
         ? this.#asked.lone?.isResultOfLaunch === true
         : statement.plainResult?.verb === verb;
     if (!isPlain) return undefined;
+    // A launch gives a few rows that are all there: they go with the tag, which comes at once.
+    const isAtOnce = verb === 'pg_background_launch';
     this.#stream = new ClientStream({
-      toClient: (bytes) => this.#addForClient(bytes),
+      toClient: (bytes) => (isAtOnce ? this.#forClient.push(bytes) > 0 : this.#addForClient(bytes)),
       clientDrained: () => this.#links.clientDrained(),
     });
     return this.#stream;
@@ -173,6 +175,11 @@ export class Interceptor implements SessionEvents {
   repeat(when: Promise<void>, timeoutMs: number): void {
     this.#isConcerned = true;
     this.repeater.repeatAt(when, timeoutMs);
+  }
+
+  /** Whether more may become of what the server sends next than to be forwarded. */
+  get isConcerned(): boolean {
+    return this.#isConcerned;
   }
 
   /** The server's bytes of a chunk were forwarded. */
@@ -380,6 +387,7 @@ export class Interceptor implements SessionEvents {
   /** @returns the number of rows that the client was given, if they were all */
   #endStream(): number | undefined {
     const stream = this.#stream;
+    if (stream !== undefined) this.#tellClient();
     stream?.stop();
     this.#stream = undefined;
     return stream?.rowCount;

@@ -123,8 +123,18 @@ export async function relaySession(
           server,
           client,
           (chunk, forward) => {
-            fromServer.push(chunk, forward);
-            streams.serverChunkDone();
+            if (!streams.isConcerned) {
+              fromServer.push(chunk, forward);
+              return streams.serverChunkDone();
+            }
+            // In pieces, perhaps with something else between, but in one write.
+            client.cork();
+            try {
+              fromServer.push(chunk, (bytes) => client.write(bytes));
+              streams.serverChunkDone();
+            } finally {
+              client.uncork();
+            }
           },
           fail,
         );

@@ -110,6 +110,48 @@ END
 $function$;
 COMMENT ON FUNCTION pgbackground.armor(pg_catalog.json) IS 'Gives JSON as base64 without line breaks.';
 
+-- Settings of ours hold what a session has found out; anybody may set them, so they are believed only where it can be seen.
+CREATE FUNCTION pgbackground.number_in(setting pg_catalog.text)
+RETURNS integer LANGUAGE plpgsql STABLE AS $function$
+#variable_conflict use_variable
+DECLARE
+  value pg_catalog.text := pg_catalog.current_setting(setting, true);
+BEGIN
+  IF value OPERATOR(pg_catalog.~) '^[0-9]{1,9}$' THEN
+    RETURN value;
+  END IF;
+  RETURN NULL;
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.number_in(pg_catalog.text) IS 'Gives the number in a setting, or NULL.';
+
+CREATE FUNCTION pgbackground.place_of(pid integer)
+RETURNS integer LANGUAGE plpgsql VOLATILE AS $function$
+#variable_conflict use_variable
+BEGIN
+  RETURN (SELECT i.place FROM pg_catalog.pg_stat_get_backend_idset() AS i(place)
+           WHERE pg_catalog.pg_stat_get_backend_pid(i.place) OPERATOR(pg_catalog.=) pid);
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.place_of(integer) IS 'Gives the number by which pg_stat_get_backend_activity and its like know a backend.';
+
+-- The login's role, whatever it is called and whatever role has been taken on since.
+CREATE FUNCTION pgbackground.login_role()
+RETURNS pg_catalog.oid LANGUAGE plpgsql VOLATILE AS $function$
+#variable_conflict use_variable
+DECLARE
+  place   integer := pgbackground.number_in('pgbg_proxy.own_place');
+  nothing pg_catalog.text;
+BEGIN
+  IF COALESCE(pg_catalog.pg_stat_get_backend_pid(place) OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid(), true) THEN
+    place := pgbackground.place_of(pg_catalog.pg_backend_pid());
+    nothing := pg_catalog.set_config('pgbg_proxy.own_place', place::pg_catalog.text, false);
+  END IF;
+  RETURN pg_catalog.pg_stat_get_backend_userid(place);
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.login_role() IS 'Gives the role that the session has logged in as.';
+
 -- A packet is the text pgbg:<nonce>:<base64 of an 8-byte tag and the masked bytes>. It stands in the
 -- application_name of the proxy's control link or, where this role may read that, in a comment that is
 -- its query text, perhaps between others'. Only shared memory is read: it works in every isolation level.
@@ -117,55 +159,67 @@ CREATE FUNCTION pgbackground.read_packet(nonce pg_catalog.text, seed pg_catalog.
 RETURNS pg_catalog.bytea LANGUAGE plpgsql VOLATILE AS $function$
 #variable_conflict use_variable
 DECLARE
-  prefix   pg_catalog.text := pg_catalog.concat('pgbg:', nonce, ':');
-  linked   pg_catalog.text := pg_catalog.current_setting('pgbg_proxy.control_pid', true);
-  source   integer;
-  found_at pg_catalog.record;
-  sealed   pg_catalog.bytea;
-  masked   pg_catalog.bytea;
-  mask     pg_catalog.bytea;
-  opened   pg_catalog.bytea;
-  salt     pg_catalog.bytea := seed OPERATOR(pg_catalog.||) pg_catalog.int4send(packet);
-  rounds   integer := 0;
-  began    timestamp with time zone := pg_catalog.clock_timestamp();
-  waited   interval := '0';
-  asleep   timestamp with time zone;
+  prefix     pg_catalog.text := pg_catalog.concat('pgbg:', nonce, ':');
+  linked     integer := pgbackground.number_in('pgbg_proxy.control_pid');
+  place      integer := pgbackground.number_in('pgbg_proxy.control_place');
+  shown      pg_catalog.text[];
+  pids       integer[];
+  carried    pg_catalog.text;
+  sealed     pg_catalog.bytea;
+  masked     pg_catalog.bytea;
+  mask       pg_catalog.bytea;
+  opened     pg_catalog.bytea;
+  salt       pg_catalog.bytea := seed OPERATOR(pg_catalog.||) pg_catalog.int4send(packet);
+  rounds     integer := 0;
+  began      timestamp with time zone := pg_catalog.clock_timestamp();
+  waited     interval := '0';
+  asleep     timestamp with time zone;
+  looks_wide boolean;
+  nothing    pg_catalog.text;
   -- Many who ask again and again would take the processor from each other, and from the proxy.
-  patient  boolean := COALESCE(pg_catalog.current_setting('pgbg_proxy.is_busy', true) OPERATOR(pg_catalog.=) 'true', false);
+  patient    boolean := COALESCE(pg_catalog.current_setting('pgbg_proxy.is_busy', true) OPERATOR(pg_catalog.=) 'true', false);
 BEGIN
   LOOP
     IF patient OR waited OPERATOR(pg_catalog.>) '1 ms'::interval THEN
       asleep := pg_catalog.clock_timestamp();
       -- Where the answer takes long, the proxy holds this lock until it shows it; it lives as long as it does.
-      IF wake_key IS NOT NULL AND NOT pgbackground.sleep_on(wake_key) THEN
+      IF wake_key IS NOT NULL AND waited OPERATOR(pg_catalog.>) '4 ms'::interval AND NOT pgbackground.sleep_on(wake_key) THEN
         RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('W ', nonce);
         wake_key := NULL;
       END IF;
       IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) asleep OPERATOR(pg_catalog.>) '1 ms'::interval THEN
         began := pg_catalog.clock_timestamp();
       ELSE
-        PERFORM pg_catalog.pg_sleep(LEAST(GREATEST(EXTRACT(epoch FROM waited) OPERATOR(pg_catalog./) 10, 0.001), 0.2)::double precision);
+        nothing := pg_catalog.pg_sleep(LEAST(GREATEST(EXTRACT(epoch FROM waited) OPERATOR(pg_catalog./) 10, 0.001), 0.2)::double precision);
       END IF;
     END IF;
-    PERFORM pg_catalog.pg_stat_clear_snapshot();
-    -- By the control link's pid where it is known, and now and then over all backends, for it may
-    -- have been replaced. Another backend may show our nonce too: the tag tells who is the proxy.
-    source := NULL;
-    IF linked OPERATOR(pg_catalog.~) '^[0-9]{1,9}$' AND rounds OPERATOR(pg_catalog.%) 32 OPERATOR(pg_catalog.<) 31 THEN
-      source := linked;
+    nothing := pg_catalog.pg_stat_clear_snapshot();
+    -- Where the control link is known, nobody else need be looked at; where its place in shared memory is known,
+    -- no query is needed for that. Now and then all backends are looked at, for it may have been replaced.
+    looks_wide := wide AND place IS NOT NULL AND rounds OPERATOR(pg_catalog.%) 32 OPERATOR(pg_catalog.<) 31
+      AND COALESCE(pg_catalog.pg_stat_get_backend_pid(place) OPERATOR(pg_catalog.=) linked, false);
+    IF looks_wide THEN
+      carried := pg_catalog.pg_stat_get_backend_activity(place);
+      IF pg_catalog.strpos(carried, prefix) OPERATOR(pg_catalog.>) 0 AND pg_catalog.pg_stat_get_backend_userid(place) OPERATOR(pg_catalog.=) own_role THEN
+        shown := ARRAY[carried];
+        pids := ARRAY[linked];
+      ELSE
+        shown := NULL;
+      END IF;
+    ELSE
+      -- Another backend may show our nonce too: the tag tells who is the proxy.
+      SELECT pg_catalog.array_agg(f.carried), pg_catalog.array_agg(f.pid) INTO shown, pids
+        FROM (SELECT a.pid, CASE WHEN wide AND pg_catalog.strpos(a.query, prefix) OPERATOR(pg_catalog.>) 0 THEN a.query ELSE a.application_name END AS carried
+                FROM pg_catalog.pg_stat_get_activity(CASE WHEN rounds OPERATOR(pg_catalog.%) 32 OPERATOR(pg_catalog.<) 31 THEN linked END) AS a
+               WHERE a.usesysid OPERATOR(pg_catalog.=) own_role
+                 AND (pg_catalog.starts_with(a.application_name, prefix)
+                      OR (wide AND pg_catalog.strpos(a.query, prefix) OPERATOR(pg_catalog.>) 0))) AS f;
     END IF;
-    FOR found_at IN
-      SELECT a.pid, CASE WHEN wide AND pg_catalog.strpos(a.query, prefix) OPERATOR(pg_catalog.>) 0
-                         THEN pg_catalog.split_part(pg_catalog.substr(a.query, pg_catalog.strpos(a.query, prefix)), ' ', 1)
-                         ELSE a.application_name END AS carried
-        FROM pg_catalog.pg_stat_get_activity(source) AS a
-       WHERE a.usesysid OPERATOR(pg_catalog.=) own_role
-         AND (pg_catalog.starts_with(a.application_name, prefix)
-              OR (wide AND pg_catalog.strpos(a.query, prefix) OPERATOR(pg_catalog.>) 0))
-    LOOP
-      IF found_at.carried OPERATOR(pg_catalog.~) ':([A-Za-z0-9+/]{4}){3,}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$' THEN
+    FOR n IN 1 .. COALESCE(pg_catalog.cardinality(shown), 0) LOOP
+      carried := pg_catalog.split_part(pg_catalog.substr(shown[n], pg_catalog.strpos(shown[n], prefix)), ' ', 1);
+      IF carried OPERATOR(pg_catalog.~) ':([A-Za-z0-9+/]{4}){3,}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$' THEN
         sealed := pg_catalog.decode(
-          pg_catalog.substr(found_at.carried, pg_catalog.length(prefix) OPERATOR(pg_catalog.+) 1), 'base64');
+          pg_catalog.substr(carried, pg_catalog.length(prefix) OPERATOR(pg_catalog.+) 1), 'base64');
         masked := pg_catalog.substr(sealed, 9);
         mask := ''::pg_catalog.bytea;
         FOR block IN 0 .. (pg_catalog.length(masked) OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog./) 32 LOOP
@@ -177,10 +231,11 @@ BEGIN
           pg_catalog.concat('x', pg_catalog.encode(pg_catalog.substr(mask, 1, pg_catalog.length(masked)), 'hex'))::bit varying), 5);
         IF pg_catalog.substr(sealed, 1, 8) OPERATOR(pg_catalog.=) pg_catalog.substr(pg_catalog.sha256(
              salt OPERATOR(pg_catalog.||) pg_catalog.int4send(-1) OPERATOR(pg_catalog.||) opened), 1, 8) THEN
-          IF linked OPERATOR(pg_catalog.=) found_at.pid::pg_catalog.text THEN
-            NULL;
-          ELSE
-            PERFORM pg_catalog.set_config('pgbg_proxy.control_pid', found_at.pid::pg_catalog.text, false);
+          IF NOT looks_wide AND wide THEN
+            nothing := pg_catalog.set_config('pgbg_proxy.control_pid', pids[n]::pg_catalog.text, false);
+            nothing := pg_catalog.set_config('pgbg_proxy.control_place', pgbackground.place_of(pids[n])::pg_catalog.text, false);
+          ELSIF pids[n] OPERATOR(pg_catalog.<>) COALESCE(linked, 0) THEN
+            nothing := pg_catalog.set_config('pgbg_proxy.control_pid', pids[n]::pg_catalog.text, false);
           END IF;
           RETURN opened;
         END IF;
@@ -240,7 +295,7 @@ BEGIN
       MESSAGE = 'pg_background works only in sessions of pg-background-proxy',
       HINT = 'This session reached the server directly: connect to the proxy instead.';
   END IF;
-  own_role := (SELECT a.usesysid FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a);
+  own_role := pgbackground.login_role();
   wide := pg_catalog.pg_has_role(own_role, 'USAGE');
   payload := pg_catalog.concat(nonce, ',', pg_catalog.encode(seed, 'hex'), ',', wide::integer, ',', wake_key, ' ',
     pgbackground.armor(pg_catalog.json_build_object('verb', verb, 'arguments', arguments)));
@@ -262,9 +317,9 @@ BEGIN
     LOOP
       packet := packet OPERATOR(pg_catalog.+) 1;
       piece := pgbackground.read_packet(nonce, seed, packet, own_role, wide, wake_key);
-      RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('A ', nonce, ' ', packet);
       pieces := pg_catalog.array_append(pieces, pg_catalog.substr(piece, 2));
       EXIT WHEN pg_catalog.get_byte(piece, 0) OPERATOR(pg_catalog.=) 0;
+      RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('A ', nonce, ' ', packet);
     END LOOP;
     -- Most replies are one piece.
     piece := pieces[1];
@@ -273,6 +328,10 @@ BEGIN
                   FROM pg_catalog.unnest(pieces) WITH ORDINALITY AS p(piece, n));
     END IF;
     reply := pg_catalog.convert_from(piece, pg_catalog.getdatabaseencoding());
+    -- A receipt for rows that went past the functions will say the same in a moment.
+    IF reply OPERATOR(pg_catalog.->) 'ok' OPERATOR(pg_catalog.->) 'isStreamed' IS NULL THEN
+      RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('A ', nonce, ' ', packet);
+    END IF;
     IF COALESCE(reply OPERATOR(pg_catalog.->>) 'busy', 'false') OPERATOR(pg_catalog.<>)
        COALESCE(pg_catalog.current_setting('pgbg_proxy.is_busy', true), 'false') THEN
       PERFORM pg_catalog.set_config('pgbg_proxy.is_busy', COALESCE(reply OPERATOR(pg_catalog.->>) 'busy', 'false'), false);

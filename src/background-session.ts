@@ -144,6 +144,7 @@ export class BackgroundSession {
         return this.#events.repeat(this.#call.awaited.ended, message.timeoutMs);
       case 'received':
         if (message.receipt !== this.#call?.offered?.receipt) break;
+        this.#call.conversation.acknowledgeLast();
         this.#track(this.#call.offered.consume());
         return this.#releaseOffered(this.#call);
       case undefined:

@@ -66,6 +66,11 @@ export class Conversation {
     this.#onRead?.(packet);
   }
 
+  /** The function has said something that only the last packet can have told it. */
+  acknowledgeLast(): void {
+    this.#onRead?.(this.#packet);
+  }
+
   awake(): void {
     this.#wasAwake = true;
     this.#onAwake?.();

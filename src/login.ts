@@ -21,6 +21,8 @@ export class Login {
   #isStored = false;
   #link: Promise<ControlLink> | undefined;
   #linkPid: number | undefined;
+  /** The database's, as the last connection has said. */
+  #encoding = 'SQL_ASCII';
   readonly #pool: ConnectionPool;
   #borrowed = 0;
   /** Calls that may use the control link. */
@@ -73,6 +75,7 @@ export class Login {
       };
       opening.then((link) => {
         if (this.#link === opening) this.#linkPid = link.pid;
+        this.#encoding = link.encoding;
         return link.closed.then(forget);
       }, forget);
       this.#link = opening;
@@ -181,23 +184,9 @@ export class Login {
   async #open(): Promise<PooledConnection> {
     const hook = this.#hook();
     const borrowedAt = Date.now();
-    const { customSettings } = this.#settings;
-    const connection = await BackendConnection.open(
-      this.target,
-      this.#credential,
-      {
-        application_name: 'pg-background-proxy worker',
-        'pgbg_proxy.session': hook.marks.token,
-        'pgbg_proxy.seal': hook.marks.seal,
-        // Whatever the role has set: the pool knows itself how long a connection may wait.
-        [IDLE_SESSION_TIMEOUT]: '0',
-        ...Object.fromEntries([...sessionDefaults, ...this.linkParameters]),
-        ...(customSettings.length > 0 && {
-          'pgbg_proxy.custom_settings': customSettings.join(','),
-        }),
-      },
-      this.#settings.serverConnectTimeoutMs,
-    ).catch((error: unknown) => explainRefusal(error, this.#isStored));
+    const connection = await this.#connect(hook).catch((error: unknown) =>
+      explainRefusal(error, this.#isStored),
+    );
     try {
       hook.attach(connection);
       const [baseline, [[roleOid] = []]] = await connection.answersWithin(
@@ -220,6 +209,35 @@ export class Login {
     } catch (error) {
       await connection.close();
       throw error;
+    }
+  }
+
+  /** Logs in with the database's encoding: RESET ALL and DISCARD ALL lead back to it. */
+  async #connect(hook: CallbackHook): Promise<BackendConnection> {
+    const { customSettings, serverConnectTimeoutMs } = this.#settings;
+    for (;;) {
+      const encoding = this.#encoding;
+      const connection = await BackendConnection.open(
+        this.target,
+        this.#credential,
+        {
+          client_encoding: encoding,
+          application_name: 'pg-background-proxy worker',
+          'pgbg_proxy.session': hook.marks.token,
+          'pgbg_proxy.seal': hook.marks.seal,
+          // Whatever the role has set: the pool knows itself how long a connection may wait.
+          [IDLE_SESSION_TIMEOUT]: '0',
+          ...Object.fromEntries([...sessionDefaults, ...this.linkParameters]),
+          ...(customSettings.length > 0 && {
+            'pgbg_proxy.custom_settings': customSettings.join(','),
+          }),
+        },
+        serverConnectTimeoutMs,
+      );
+      this.#encoding = connection.parameters.get('server_encoding') ?? encoding;
+      if (this.#encoding === encoding) return connection;
+      // It was not known yet, or the database is another of the same name.
+      await connection.close();
     }
   }
 }

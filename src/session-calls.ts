@@ -182,7 +182,7 @@ export class SessionCalls implements PoolOwner {
   /** Gives a small result of a statement that is nothing but a launch and its result to the client, if it is there at once. */
   async #passOn(worker: Worker, args: Arguments, caller: Caller): Promise<Reply | undefined> {
     if (args['isDirect'] !== true || caller.plainPlace() === undefined) return undefined;
-    if (!(await endsSoon(worker)) || worker.error !== undefined) return undefined;
+    if (!(await worker.endsAtOnce(PASS_ON_MS)) || worker.error !== undefined) return undefined;
     if (!fitsInReply(worker.output.rows, caller.packetBytes)) return undefined;
     return this.#streaming(worker, { ...args, step: 'describe' }, caller).finish();
   }
@@ -345,13 +345,4 @@ export class SessionCalls implements PoolOwner {
     const { progress } = worker;
     return progress === undefined ? {} : { pct: progress.pct, msg: progress.message };
   }
-}
-
-/** Whether a worker ends within some milliseconds, and with its first rows: those of one that goes on are for the next call. */
-function endsSoon(worker: Worker): Promise<boolean> {
-  const goesOn = new AbortController();
-  const soon = () => void setImmediate(() => goesOn.abort());
-  if (worker.streamable === undefined) worker.output.onLastRows = soon;
-  else soon();
-  return worker.endsWithin(PASS_ON_MS, goesOn.signal);
 }

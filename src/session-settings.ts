@@ -1,4 +1,4 @@
-import type { BackendConnection } from './backend-connection.ts';
+import type { BackendConnection, FunctionCall } from './backend-connection.ts';
 import { ServerError, type DatabaseText } from './errors.ts';
 import type { SentSettings } from './sent-settings.ts';
 import { sessionDefaults } from './session-defaults.ts';
@@ -8,9 +8,6 @@ export type SettingValues = ReadonlyMap<string, DatabaseText>;
 
 /** A name and its value. */
 export type Setting = readonly [name: string, value: DatabaseText];
-
-/** Makes a connection speak the database's encoding; what it logged in with is SQL_ASCII. */
-export const SPEAK_DATABASE_ENCODING = `SELECT pg_catalog.set_config('client_encoding', pg_catalog.getdatabaseencoding(), false)`;
 
 const READ_ALL = `SELECT s.name, s.setting FROM pg_catalog.pg_show_all_settings() AS s
  WHERE s.context OPERATOR(pg_catalog.=) 'user' OR s.context OPERATOR(pg_catalog.=) 'superuser'`;
@@ -24,6 +21,9 @@ export const IDLE_SESSION_TIMEOUT = 'idle_session_timeout';
  */
 const WITH_THE_SQL = [IDLE_SESSION_TIMEOUT, 'application_name'];
 
+/** set_config(text, text, boolean). The oids of built-in functions never change. */
+const SET_CONFIG = 2078;
+
 /**
  * What does not go along: the transaction's own, the identity (which the worker gets in another way)
  * and the client's encoding, for a worker speaks the database's.
@@ -31,12 +31,9 @@ const WITH_THE_SQL = [IDLE_SESSION_TIMEOUT, 'application_name'];
 const NOT_INHERITED =
   /^(transaction_(isolation|read_only|deferrable)|role|session_authorization|seed|is_superuser|client_encoding|idle_session_timeout|application_name)$/;
 
-/** Reads a connection's own settings, and makes it speak the database's encoding. */
+/** Reads a connection's own settings. */
 export async function readBaseline(connection: BackendConnection): Promise<SettingValues> {
-  const [, rows] = await Promise.all([
-    connection.query(SPEAK_DATABASE_ENCODING),
-    connection.query(READ_ALL),
-  ]);
+  const rows = await connection.query(READ_ALL);
   return new Map(rows.map(([name, value]) => [String(name), value ?? '']));
 }
 
@@ -69,13 +66,17 @@ function changesOf(baseline: SettingValues, session: SentSettings): readonly Set
   );
 }
 
-/** A statement to be sent right before the SQL; empty where nothing is to be set. */
-export function settingsWithTheSql(baseline: SettingValues, session: SentSettings): string {
-  const settings = WITH_THE_SQL.flatMap((name): Setting[] => {
+/** What is to be set right before the SQL, by calls that need no parser. */
+export function settingsWithTheSql(
+  baseline: SettingValues,
+  session: SentSettings,
+): readonly FunctionCall[] {
+  return WITH_THE_SQL.flatMap((name): FunctionCall[] => {
     const value = session[name];
-    return typeof value === 'string' && value !== baseline.get(name) ? [[name, value]] : [];
+    return typeof value === 'string' && value !== baseline.get(name)
+      ? [[SET_CONFIG, name, value, 'f']]
+      : [];
   });
-  return settings.length === 0 ? '' : setAll(settings);
 }
 
 /** The custom settings that must be set: a worker's connection has none but our defaults. */
@@ -99,7 +100,7 @@ export async function replay(
   role: DatabaseText | undefined,
   mustReset: boolean,
 ): Promise<readonly Setting[]> {
-  const before = mustReset ? ['RESET ALL', SPEAK_DATABASE_ENCODING] : [];
+  const before = mustReset ? ['RESET ALL'] : [];
   const steps: Setting[] = role === undefined ? [...settings] : [...settings, ['role', role]];
   try {
     await connection.queryEach([...before, ...(steps.length > 0 ? [setAll(steps)] : [])]);
@@ -129,8 +130,7 @@ export function discardAll(
   connection: BackendConnection,
   settings: readonly Setting[],
 ): Promise<void> {
-  // DISCARD ALL also brings back the client_encoding of the login.
-  const texts = ['DISCARD ALL', SPEAK_DATABASE_ENCODING];
+  const texts = ['DISCARD ALL'];
   return connection.queryEach(settings.length > 0 ? [...texts, setAll(settings)] : texts);
 }
 

@@ -297,23 +297,32 @@ export class Worker {
     }
   }
 
-  /**
-   * Whether the worker has ended before the time is over.
-   * @param orLater ends the waiting before
-   */
-  endsWithin(timeoutMs: number, orLater?: AbortSignal): Promise<boolean> {
+  /** Whether the worker has ended before the time is over. */
+  endsWithin(timeoutMs: number): Promise<boolean> {
+    return this.#endsBefore(timeoutMs, () => {});
+  }
+
+  /** The same of one that gives all its rows at once: it is not waited for when the server goes on behind the first. */
+  endsAtOnce(timeoutMs: number): Promise<boolean> {
+    return this.#endsBefore(timeoutMs, (settle) => {
+      const soon = () => void setImmediate(settle);
+      if (this.streamable === undefined) this.output.onLastRows = soon;
+      else soon();
+    });
+  }
+
+  #endsBefore(timeoutMs: number, orAt: (settle: () => void) => void): Promise<boolean> {
     if (this.hasEnded || timeoutMs <= 0) return Promise.resolve(this.hasEnded);
     // Not a race with `ended`: that would keep whoever has waited, for as long as the worker runs.
     return new Promise((resolve) => {
       const settle = () => {
         clearTimeout(timer);
-        orLater?.removeEventListener('abort', settle);
         this.#onEnded.delete(settle);
         resolve(this.hasEnded);
       };
       const timer = setTimeout(settle, timeoutMs);
-      orLater?.addEventListener('abort', settle);
       this.#onEnded.add(settle);
+      orAt(settle);
     });
   }
 
@@ -366,7 +375,7 @@ export class Worker {
       await connection.query(
         sql,
         { message: (type, frame) => this.#collect(connection, type, frame) },
-        { sql: settingsWithTheSql(pooled.baseline, this.order.settings), ended },
+        { calls: settingsWithTheSql(pooled.baseline, this.order.settings), ended },
       );
       this.#isEnding = true;
       await this.output.settled();
@@ -429,7 +438,10 @@ export class Worker {
     this.order = { ...this.order, sql: '', settings: {}, custom: {} };
     this.#settleEnded();
     for (const settle of this.#onEnded) settle();
-    await (isReusable ? this.#login.giveBack(pooled) : this.#login.retire(pooled));
+    if (!isReusable) return this.#login.retire(pooled);
+    // Those who wait for the worker are told first: the server takes a processor for what is sent now.
+    await new Promise(setImmediate);
+    await this.#login.giveBack(pooled);
   }
 
   #describe(error: unknown, wasLost: boolean): ReportFields {

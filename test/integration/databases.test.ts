@@ -83,6 +83,25 @@ describe('behind the proxy, after background work', () => {
       await (await workedWith(proxy, { database: renamed })).end();
     });
 
+    it('of another encoding has its characters in each job, and also when the connection was cleaned', async () => {
+      await admin.query(`CREATE DATABASE ${name} TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'`);
+      const client = await proxy.connect({ database: name });
+      await client.query('CREATE EXTENSION pg_background');
+      const pids = new Set<number>();
+      for (let job = 0; job < 3; job++) {
+        const sql = `SELECT 'é' || chr(233), octet_length('é'), current_setting('client_encoding'), pg_backend_pid()`;
+        const [[text, bytes, encoding, pid] = []] = await inBackground(
+          client,
+          sql,
+          'a text, b int, c text, d int',
+        );
+        expect([text, bytes, encoding]).to.deep.equal(['éé', 1, 'LATIN1']);
+        pids.add(Number(pid));
+      }
+      expect(pids.size).to.be.below(3);
+      await client.end();
+    });
+
     it('is used by one session, as far as anybody can see who wants to drop it', async () => {
       await create();
       const client = await workedWith(proxy, { database: name });
