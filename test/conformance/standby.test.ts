@@ -128,11 +128,15 @@ describe('on a hot standby', function () {
     ).to.equal('300000');
   });
 
-  it('refuses a result above 4 MB, which stays', async () => {
+  it('refuses a result above 4 MB, which stays, and can be read past the function', async () => {
     const pid = await client.value(`SELECT pg_background_launch('SELECT repeat(''x'', 5000000)')`);
-    const read = 'SELECT * FROM pg_background_result($1) AS (x text)';
+    const read = 'SELECT length(x) FROM pg_background_result($1) AS (x text)';
     expect((await client.error(read, [pid])).code).to.equal('54000');
     expect((await client.error(read, [pid])).code).to.equal('54000');
+    const [[text] = []] = await client.rows('SELECT * FROM pg_background_result($1) AS (x text)', [
+      pid,
+    ]);
+    expect(text).to.have.length(5_000_000);
   });
 
   it('reports progress', async () => {

@@ -8,7 +8,7 @@ export type Handle = readonly [pid: number, cookie: string];
 export const LIST_COLUMNS =
   'pid int4, cookie int8, launched_at timestamptz, user_id oid, queue_size int4, state text, sql_preview text, last_error text, consumed bool';
 
-/** Runs SQL in a worker and gives its rows as arrays. */
+/** Runs SQL in a worker and gives its rows as arrays, which come through the function. */
 export function inBackground(
   client: TestClient,
   sql: string,
@@ -41,13 +41,13 @@ export async function launchHandle(
   return row as unknown as Handle;
 }
 
-/** Reads a result by pid. */
+/** Reads a result by pid, through the function: its rows cannot go past it. */
 export function readResult(
   client: TestClient,
   pid: number,
   columns = 'result text',
 ): Promise<unknown[][]> {
-  return client.rows(`SELECT * FROM pg_background_result($1) AS (${columns})`, [pid]);
+  return client.rows(`SELECT r.* FROM pg_background_result($1) AS r (${columns})`, [pid]);
 }
 
 /** The error with which a result is read by pid. */
@@ -56,7 +56,7 @@ export function readError(
   pid: number,
   columns = 'result text',
 ): Promise<pg.DatabaseError> {
-  return client.error(`SELECT * FROM pg_background_result($1) AS (${columns})`, [pid]);
+  return client.error(`SELECT r.* FROM pg_background_result($1) AS r (${columns})`, [pid]);
 }
 
 /** The pids that the session holds handles of, in the order of launch. */
@@ -75,5 +75,5 @@ export async function cancelAll(client: TestClient): Promise<void> {
 }
 
 function readLaunched(columns: string): string {
-  return `SELECT * FROM pg_background_result(pg_background_launch($1)) AS (${columns})`;
+  return `SELECT r.* FROM pg_background_result(pg_background_launch($1)) AS r (${columns})`;
 }
