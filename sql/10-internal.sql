@@ -231,11 +231,15 @@ BEGIN
           pg_catalog.concat('x', pg_catalog.encode(pg_catalog.substr(mask, 1, pg_catalog.length(masked)), 'hex'))::bit varying), 5);
         IF pg_catalog.substr(sealed, 1, 8) OPERATOR(pg_catalog.=) pg_catalog.substr(pg_catalog.sha256(
              salt OPERATOR(pg_catalog.||) pg_catalog.int4send(-1) OPERATOR(pg_catalog.||) opened), 1, 8) THEN
-          IF NOT looks_wide AND wide THEN
+          IF pids[n] OPERATOR(pg_catalog.<>) COALESCE(linked, 0) THEN
             nothing := pg_catalog.set_config('pgbg_proxy.control_pid', pids[n]::pg_catalog.text, false);
-            nothing := pg_catalog.set_config('pgbg_proxy.control_place', pgbackground.place_of(pids[n])::pg_catalog.text, false);
-          ELSIF pids[n] OPERATOR(pg_catalog.<>) COALESCE(linked, 0) THEN
-            nothing := pg_catalog.set_config('pgbg_proxy.control_pid', pids[n]::pg_catalog.text, false);
+          END IF;
+          IF wide AND NOT looks_wide THEN
+            place := pgbackground.place_of(pids[n]);
+            -- Where the server shows no query texts, the link does not show packets there.
+            IF pg_catalog.strpos(pg_catalog.pg_stat_get_backend_activity(place), prefix) OPERATOR(pg_catalog.>) 0 THEN
+              nothing := pg_catalog.set_config('pgbg_proxy.control_place', place::pg_catalog.text, false);
+            END IF;
           END IF;
           RETURN opened;
         END IF;

@@ -29,13 +29,13 @@ export interface MessageHandler {
 
 /** SQL that runs right before other SQL, whatever comes of it. */
 export interface Preface {
-  readonly calls: readonly FunctionCall[];
+  readonly sql: string;
   /** The server is through with it, and begins with the other. Not called when the connection is lost before. */
   ended(): void;
 }
 
-/** A function by its oid, and its arguments as text. */
-export type FunctionCall = readonly [oid: number, ...args: string[]];
+/** A function of one argument, by its oid, and the argument as text. */
+export type FunctionCall = readonly [oid: number, argument: string];
 
 /** How long the server may take to take a CancelRequest. */
 const CANCEL_TIMEOUT_MS = 10_000;
@@ -179,18 +179,13 @@ export class BackendConnection {
    */
   query(sql: string | Buffer, handler?: MessageHandler, preface?: Preface): Promise<TextRows> {
     if (preface === undefined || this.#isClosed) return this.#send(queryMessage(sql), handler);
-    // Where there is nothing to call, an empty query shows as well that the server is there.
-    const before =
-      preface.calls.length > 0 ? preface.calls.map(functionCallMessage) : [queryMessage('')];
-    const outcomes = before.map(() => this.#expect(undefined));
-    void Promise.allSettled(outcomes).then((settled) => {
+    this.#expect(undefined).then(preface.ended, (error: unknown) => {
       if (this.#isClosed) return;
       preface.ended();
       // It was meant for the SQL.
-      if (settled.some((outcome) => outcome.status === 'rejected' && isCancel(outcome.reason)))
-        void this.cancel();
+      if (error instanceof ServerError && error.fields.code === '57014') void this.cancel();
     });
-    return this.#send(Buffer.concat([...before, queryMessage(sql)]), handler);
+    return this.#send(Buffer.concat([queryMessage(preface.sql), queryMessage(sql)]), handler);
   }
 
   /** Runs texts one after the other, each in a transaction of its own, and sends them in one go. Their rows are dropped. */
@@ -443,22 +438,15 @@ function queryMessage(sql: string | Buffer): Buffer {
 }
 
 /** @see https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-FUNCTIONCALL */
-/** Body: int32 oid, no format codes, so that all is text, int16 count, each argument with its length, int16 format. */
-function functionCallMessage([oid, ...args]: FunctionCall): Buffer {
-  const head = Buffer.alloc(8);
-  head.writeInt32BE(oid, 0);
-  head.writeInt16BE(args.length, 6);
-  const texts = args.map((arg) => {
-    const text = Buffer.alloc(4 + arg.length);
-    text.writeInt32BE(arg.length, 0);
-    text.write(arg, 4, 'latin1');
-    return text;
-  });
-  return frameOf(MessageType.functionCall, Buffer.concat([head, ...texts, Buffer.alloc(2)]));
-}
-
-function isCancel(error: unknown): boolean {
-  return error instanceof ServerError && error.fields.code === '57014';
+function functionCallMessage([oid, argument]: FunctionCall): Buffer {
+  const text = Buffer.from(argument, 'latin1');
+  // No format codes, so all of it is text, and one argument.
+  const body = Buffer.alloc(14 + text.length);
+  body.writeInt32BE(oid, 0);
+  body.writeInt16BE(1, 6);
+  body.writeInt32BE(text.length, 8);
+  text.copy(body, 12);
+  return frameOf(MessageType.functionCall, body);
 }
 
 function executeMessages(name: string, values: (string | Buffer | null)[]): Buffer[] {

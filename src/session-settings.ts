@@ -1,4 +1,4 @@
-import type { BackendConnection, FunctionCall } from './backend-connection.ts';
+import type { BackendConnection } from './backend-connection.ts';
 import { ServerError, type DatabaseText } from './errors.ts';
 import type { SentSettings } from './sent-settings.ts';
 import { sessionDefaults } from './session-defaults.ts';
@@ -20,9 +20,6 @@ export const IDLE_SESSION_TIMEOUT = 'idle_session_timeout';
  * would name the session where a connection only waits. Neither can fail, or change what the SQL does.
  */
 const WITH_THE_SQL = [IDLE_SESSION_TIMEOUT, 'application_name'];
-
-/** set_config(text, text, boolean). The oids of built-in functions never change. */
-const SET_CONFIG = 2078;
 
 /**
  * What does not go along: the transaction's own, the identity (which the worker gets in another way)
@@ -66,17 +63,13 @@ function changesOf(baseline: SettingValues, session: SentSettings): readonly Set
   );
 }
 
-/** What is to be set right before the SQL, by calls that need no parser. */
-export function settingsWithTheSql(
-  baseline: SettingValues,
-  session: SentSettings,
-): readonly FunctionCall[] {
-  return WITH_THE_SQL.flatMap((name): FunctionCall[] => {
+/** A statement to be sent right before the SQL; empty where nothing is to be set. */
+export function settingsWithTheSql(baseline: SettingValues, session: SentSettings): string {
+  const settings = WITH_THE_SQL.flatMap((name): Setting[] => {
     const value = session[name];
-    return typeof value === 'string' && value !== baseline.get(name)
-      ? [[SET_CONFIG, name, value, 'f']]
-      : [];
+    return typeof value === 'string' && value !== baseline.get(name) ? [[name, value]] : [];
   });
+  return settings.length === 0 ? '' : setAll(settings);
 }
 
 /** The custom settings that must be set: a worker's connection has none but our defaults. */

@@ -375,7 +375,7 @@ export class Worker {
       await connection.query(
         sql,
         { message: (type, frame) => this.#collect(connection, type, frame) },
-        { calls: settingsWithTheSql(pooled.baseline, this.order.settings), ended },
+        { sql: settingsWithTheSql(pooled.baseline, this.order.settings), ended },
       );
       this.#isEnding = true;
       await this.output.settled();
