@@ -124,8 +124,11 @@ export class Workbench {
   }
 
   /** A new proxy with the extension in its database. */
-  async startProxyWithExtension(size: ServerSize = 'ordinary'): Promise<RunningProxy> {
-    const proxy = await this.startProxy([], (await this.server(size)).port);
+  async startProxyWithExtension(
+    size: ServerSize = 'ordinary',
+    options: readonly string[] = [],
+  ): Promise<RunningProxy> {
+    const proxy = await this.startProxy(options, (await this.server(size)).port);
     await this.withClient(proxy.port, (client) =>
       client.query('CREATE EXTENSION IF NOT EXISTS pg_background'),
     );
