@@ -24,6 +24,7 @@ import {
 import { mustBeSeen } from './extended-query.ts';
 import { textThatMentions } from './mentions.ts';
 import { MessageFilter, type FilterRules, type Verdict } from './message-filter.ts';
+import { ReportedParameters } from './reported-parameters.ts';
 import { StatementRepeater, type SessionStreams } from './statement-repeater.ts';
 
 /** Longer texts are not looked into: parsing them would hold up every session. */
@@ -39,9 +40,6 @@ const FIRST_NORMAL_OID = 16_384;
 const IDLE = 'I'.charCodeAt(0);
 
 const HEADER_BYTES = 5;
-
-/** Encodings in which a byte below 128 always is that ASCII character, as the server reports them. */
-const READABLE_ENCODINGS = /^(UTF8|SQL_ASCII|LATIN\d+|ISO_8859_\d|WIN\d+|KOI8[RU])$/;
 
 /** What an interceptor needs of its session. */
 export interface InterceptorLinks extends SessionStreams, ClientLink {
@@ -64,7 +62,7 @@ export class Interceptor implements SessionEvents {
   readonly repeater: StatementRepeater;
   readonly #links: InterceptorLinks;
   #session: BackgroundSession | undefined;
-  readonly #parameters = new Map<string, string>();
+  readonly #parameters = new ReportedParameters();
   #ownTag: string | undefined;
   readonly #raised = new RaisedReports();
   #isReplacement = false;
@@ -79,7 +77,6 @@ export class Interceptor implements SessionEvents {
   #stream: ClientStream | undefined;
   /** Whether the proxy takes part in what the server does: else there is nothing to put right, or to forget. */
   #isConcerned = true;
-  #canRead = false;
 
   constructor(links: InterceptorLinks) {
     this.#links = links;
@@ -154,10 +151,10 @@ export class Interceptor implements SessionEvents {
 
   stream(verb: Verb, result: StreamableResult): RowSink | undefined {
     this.#isConcerned = true;
-    if (this.repeater.isHolding || !this.#sharesEncoding) return undefined;
+    if (this.repeater.isHolding || !this.#parameters.sharesEncoding) return undefined;
     const statement = this.#asked.running(result.statement);
     if (statement === undefined) return undefined;
-    if (!isSameForClient(result, this.#asked.columns, this.#parameters)) return undefined;
+    if (!isSameForClient(result, this.#asked.columns, this.#parameters.values)) return undefined;
     const isPlain =
       verb === 'pg_background_launch'
         ? this.#asked.lone?.isResultOfLaunch === true
@@ -301,12 +298,9 @@ export class Interceptor implements SessionEvents {
       case MessageType.backendKeyData:
         this.#links.onBackendKey(frame.readInt32BE(5), Buffer.from(frame.subarray(5)));
         return frame;
-      case MessageType.parameterStatus: {
-        const [name = '', value = ''] = frame.toString('latin1', 5, frame.length - 1).split('\0');
-        this.#parameters.set(name, value);
-        this.#canRead = canRead(this.#parameters);
+      case MessageType.parameterStatus:
+        this.#parameters.take(frame);
         return frame;
-      }
       default:
         return frame;
     }
@@ -337,7 +331,9 @@ export class Interceptor implements SessionEvents {
 
   /** Whether messages of this type have a text, which can be read. */
   #mayRead(type: number): boolean {
-    return (type === MessageType.query || type === MessageType.parse) && this.#canRead;
+    return (
+      (type === MessageType.query || type === MessageType.parse) && this.#parameters.areReadable
+    );
   }
 
   #takeFromClient(frame: Buffer): Buffer {
@@ -357,7 +353,7 @@ export class Interceptor implements SessionEvents {
     this.#replacements =
       this.#asked.lone === undefined
         ? []
-        : replaced.replacements(this.#parameters.get('client_encoding'));
+        : replaced.replacements(this.#parameters.values.get('client_encoding'));
     return replaced.frame;
   }
 
@@ -396,26 +392,13 @@ export class Interceptor implements SessionEvents {
   #cleanReport(frame: Buffer): Buffer {
     return this.#raised.clean(frame, {
       isReplacement: this.#isReplacement,
-      sharesEncoding: this.#sharesEncoding,
+      sharesEncoding: this.#parameters.sharesEncoding,
     });
-  }
-
-  /** Whether the client is sent bytes as the database has them. */
-  get #sharesEncoding(): boolean {
-    return this.#parameters.get('client_encoding') === this.#parameters.get('server_encoding');
   }
 }
 
 function tagOf(tag: string): Buffer {
   return frameOf(MessageType.commandComplete, Buffer.from(`${tag}\0`));
-}
-
-/** Whether the texts that pass can be read without knowing more about their encoding. */
-function canRead(parameters: ReadonlyMap<string, string>): boolean {
-  return (
-    parameters.get('standard_conforming_strings') === 'on' &&
-    READABLE_ENCODINGS.test(parameters.get('client_encoding') ?? '')
-  );
 }
 
 /** The body of a message, if it may concern us. Not its length, which may look like a letter. */

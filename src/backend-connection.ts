@@ -5,13 +5,15 @@ import type { Credential } from './credential.ts';
 import { BackgroundError, ProtocolError, ServerError, type ReportFields } from './errors.ts';
 import { FrameReader } from './frames.ts';
 import {
-  decodeFunctionResult,
-  decodeReport,
-  decodeTextRow,
-  frameOf,
-  MessageType,
+  cancelRequest,
+  executeMessages,
+  functionCallMessage,
+  parseOnlyMessages,
+  queryMessage,
   startupMessage,
-} from './messages.ts';
+  type FunctionCall,
+} from './frontend-messages.ts';
+import { decodeFunctionResult, decodeReport, decodeTextRow, MessageType } from './messages.ts';
 import { connectToServer, sendCancelRequest, type ServerEndpoint } from './server-socket.ts';
 
 /** Where and as whom to log in. */
@@ -33,9 +35,6 @@ export interface Preface {
   /** The server is through with it, and begins with the other. Not called when the connection is lost before. */
   ended(): void;
 }
-
-/** A function of one argument, by its oid, and the argument as text. */
-export type FunctionCall = readonly [oid: number, argument: string];
 
 /** How long the server may take to take a CancelRequest. */
 const CANCEL_TIMEOUT_MS = 10_000;
@@ -224,11 +223,7 @@ export class BackendConnection {
 
   /** Parses SQL and does not run it: the server's own word on its syntax. */
   async parseOnly(sql: Buffer): Promise<void> {
-    const body = Buffer.concat([Buffer.from([0]), sql, Buffer.from([0, 0, 0])]);
-    await this.#send(
-      Buffer.concat([frameOf(MessageType.parse, body), serialize.sync()]),
-      undefined,
-    );
+    await this.#send(parseOnlyMessages(sql), undefined);
   }
 
   /** Prepares a named statement; ASCII only. */
@@ -293,11 +288,7 @@ export class BackendConnection {
 
   /** Sends a CancelRequest and waits until the server has taken it. */
   async cancel(): Promise<void> {
-    const request = Buffer.alloc(12 + this.#secret.length);
-    request.writeInt32BE(request.length, 0);
-    request.writeInt32BE(80877102, 4);
-    request.writeInt32BE(this.#pid, 8);
-    this.#secret.copy(request, 12);
+    const request = cancelRequest(this.#pid, this.#secret);
     await sendCancelRequest(this.target.server, request, CANCEL_TIMEOUT_MS).catch(() => {});
   }
 
@@ -425,33 +416,4 @@ export class BackendConnection {
     this.#end ??= reason;
     this.#socket.destroy();
   }
-}
-
-function queryMessage(sql: string | Buffer): Buffer {
-  const text = typeof sql === 'string' ? Buffer.from(sql, 'latin1') : sql;
-  const message = Buffer.allocUnsafe(text.length + 6);
-  message[0] = MessageType.query;
-  message.writeInt32BE(text.length + 5, 1);
-  text.copy(message, 5);
-  message[message.length - 1] = 0;
-  return message;
-}
-
-/** @see https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-FUNCTIONCALL */
-function functionCallMessage([oid, argument]: FunctionCall): Buffer {
-  const text = Buffer.from(argument, 'latin1');
-  // No format codes, so all of it is text, and one argument.
-  const body = Buffer.alloc(14 + text.length);
-  body.writeInt32BE(oid, 0);
-  body.writeInt16BE(1, 6);
-  body.writeInt32BE(text.length, 8);
-  text.copy(body, 12);
-  return frameOf(MessageType.functionCall, body);
-}
-
-function executeMessages(name: string, values: (string | Buffer | null)[]): Buffer[] {
-  return [
-    serialize.bind({ portal: '', statement: name, values }),
-    serialize.execute({ portal: '', rows: 0 }),
-  ];
 }

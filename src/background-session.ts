@@ -7,6 +7,7 @@ import {
   type ReplyAddress,
 } from './callback.ts';
 import type { AdvisoryLock, ControlLink } from './control-link.ts';
+import { BoundedWork } from './bounded-work.ts';
 import { ABANDONED, Conversation } from './conversation.ts';
 import { raisableFields, reportFieldsOf, RoleRenamed, type ReportFields } from './errors.ts';
 import type { SessionMarks } from './callback-hook.ts';
@@ -75,9 +76,11 @@ export class BackgroundSession {
   #call: Call | undefined;
   /** The worker that runs on this connection right now, when it is a worker's. */
   #findOwnWorker: () => Worker | undefined = () => undefined;
-  #oneWayCount = 0;
-  /** The latest report of those that came too fast. */
-  #lastReport: { message: RequestMessage; worker: Worker | undefined } | undefined;
+  readonly #reports = new BoundedWork(
+    MAX_REPORTS,
+    (work) => this.#track(work),
+    () => this.#drop('a report too much'),
+  );
   #dropCount = 0;
   #work: Promise<unknown> = Promise.resolve();
 
@@ -120,7 +123,10 @@ export class BackgroundSession {
     switch (message?.kind) {
       case 'request':
         if (message.replyTo) return this.#begin(message, message.replyTo);
-        if (text.length <= MAX_REPORT_LENGTH) return this.#takeReport(message);
+        if (text.length <= MAX_REPORT_LENGTH) {
+          const worker = this.#findOwnWorker();
+          return this.#reports.add(() => this.#takeReport(message, worker));
+        }
         break;
       case 'install':
         if (!this.#verifier.isGranted(message.grantToken)) break;
@@ -313,14 +319,8 @@ export class BackgroundSession {
     return { verb: payload.verb, arguments: payload.arguments };
   }
 
-  /** One way: nobody waits, so nobody is told when it is refused. Of too many at once the last counts. */
-  #takeReport(message: RequestMessage, worker = this.#findOwnWorker()): void {
-    if (this.#oneWayCount >= MAX_REPORTS) {
-      if (this.#lastReport !== undefined) this.#drop('a report too much');
-      this.#lastReport = { message, worker };
-      return;
-    }
-    this.#oneWayCount++;
+  /** One way: nobody waits, so nobody is told when it is refused. */
+  async #takeReport(message: RequestMessage, worker: Worker | undefined): Promise<void> {
     const take = async () => {
       const link = await this.#login.controlLink();
       await this.#verifier.admit(message.context, link, this.#pid);
@@ -330,17 +330,7 @@ export class BackgroundSession {
         worker.progress = progressOf(args, link.encoding);
       }
     };
-    this.#track(
-      this.#login
-        .during(take())
-        .catch((error: unknown) => void this.#refusal(error))
-        .finally(() => {
-          this.#oneWayCount--;
-          const last = this.#lastReport;
-          this.#lastReport = undefined;
-          if (last !== undefined) this.#takeReport(last.message, last.worker);
-        }),
-    );
+    await this.#login.during(take()).catch((error: unknown) => void this.#refusal(error));
   }
 
   /** Settles when the function has read all of a message. It may sleep until that is shown. */

@@ -2,7 +2,7 @@ import type { Arguments } from './callback.ts';
 import { cutText } from './database-text.ts';
 import { BackgroundError } from './errors.ts';
 import { defaultQueueSize, readSetting } from './setting-value.ts';
-import type { Progress } from './worker.ts';
+import type { Progress } from './worker-order.ts';
 
 /** Bytes of a message that pg_background_progress keeps. */
 const PROGRESS_BYTES = 63;

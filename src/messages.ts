@@ -104,19 +104,6 @@ export function encodeReport(type: number, fields: Iterable<readonly [string, st
   return frameOf(type, Buffer.from(`${body}\0`, 'latin1'));
 }
 
-/** Protocol 3.0. */
-const PROTOCOL_VERSION = 3 << 16;
-
-/** The message that begins a session: int32 length, int32 version, then names and values, each with a zero byte. */
-export function startupMessage(parameters: Readonly<Record<string, string>>): Buffer {
-  const pairs = Object.entries(parameters).map(([name, value]) => `${name}\0${value}\0`);
-  const body = Buffer.from(`${pairs.join('')}\0`, 'utf8');
-  const head = Buffer.alloc(8);
-  head.writeInt32BE(8 + body.length, 0);
-  head.writeInt32BE(PROTOCOL_VERSION, 4);
-  return Buffer.concat([head, body]);
-}
-
 /** A message of this type with this body. */
 export function frameOf(type: number, body: Buffer): Buffer {
   const frame = Buffer.allocUnsafe(5 + body.length);

@@ -80,6 +80,11 @@ export function customToReplay(session: Readonly<Record<string, unknown>>): Sett
   );
 }
 
+/** Whether a job gets any that DISCARD ALL makes empty, which is not the same as never set. */
+export function hasCustomSettings(session: Readonly<Record<string, unknown>>): boolean {
+  return customToReplay(session).some(([name]) => !sessionDefaults.has(name));
+}
+
 /**
  * Puts settings, and last the role, on a connection. When it returns, the server has confirmed all.
  * A setting that only a superuser may change is left out where the role may not: the session has got

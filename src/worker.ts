@@ -1,64 +1,18 @@
 import type { BackendConnection } from './backend-connection.ts';
-import {
-  BackgroundError,
-  reportFieldsOf,
-  RoleRenamed,
-  ServerError,
-  type DatabaseText,
-  type ReportFields,
-} from './errors.ts';
+import { BackgroundError, type DatabaseText, type ReportFields } from './errors.ts';
 import type { PooledConnection, PoolOwner } from './connection-pool.ts';
 import type { Login } from './login.ts';
 import type { RowSink, StreamableResult } from './row-sink.ts';
 import { RowStream } from './row-stream.ts';
 import type { SpoolBudget } from './spool-budget.ts';
-import { sessionDefaults } from './session-defaults.ts';
-import {
-  areSameSettings,
-  customToReplay,
-  replay,
-  settingsToReplay,
-  settingsWithTheSql,
-  type Setting,
-} from './session-settings.ts';
+import { hasCustomSettings, settingsWithTheSql } from './session-settings.ts';
 import { MAX_INLINE_LENGTH, vetAnyWorkerSql } from './sql-vetting.ts';
+import { borrowFor } from './worker-connection.ts';
+import { describeFailure, TERMINATED, TIMED_OUT } from './worker-failure.ts';
+import type { Progress, WorkerOrder, WorkerState } from './worker-order.ts';
 import { WorkerOutput } from './worker-output.ts';
 
-/** What list_v2 shows. `stopped` is a good end. */
-export type WorkerState = 'starting' | 'running' | 'stopped' | 'canceled' | 'error';
-
-/** What a launch asks for. Texts are bytes of the database's encoding. */
-export interface WorkerOrder {
-  readonly sql: DatabaseText;
-  /** What the session has set, see session_settings() in sql/. */
-  readonly settings: Readonly<Record<string, unknown>>;
-  /** Custom settings of the session, see custom_settings() in sql/. */
-  readonly custom: Readonly<Record<string, unknown>>;
-  /** The role to take on after the login; undefined for the login's own. */
-  readonly role: DatabaseText | undefined;
-  readonly roleOid: number;
-  /** The role that the connection must have logged in as. */
-  readonly loginOid: number;
-  readonly cookie: string;
-  readonly queueBytes: number;
-  /** 0: no limit but the session's statement_timeout. */
-  readonly timeoutMs: number;
-  /** submit_v2: rows are discarded, and nobody will ask for a result. */
-  readonly isSubmitted: boolean;
-}
-
-/** How far a worker's SQL says it is. */
-export interface Progress {
-  readonly pct: number;
-  readonly message: DatabaseText;
-}
-
-/** How long the server may take to set what the session has set: a frozen one must not hold up its end. */
-const REPLAY_TIMEOUT_MS = 10_000;
-
 const CANCELED = 'canceling statement due to user request';
-const TIMED_OUT = 'canceling statement due to statement timeout';
-const TERMINATED = 'terminating background worker "pg_background" due to administrator command';
 
 /** How long after a time-out, or a cancel that may have been ignored, the statement is cancelled once more. */
 const CANCEL_AGAIN_MS = 1_000;
@@ -101,7 +55,6 @@ export class Worker {
   #wasTimedOut = false;
   /** Its SQL is through, or was told to end. */
   #isEnding = false;
-  #hasCustomSettings = false;
   readonly #mayChangeFormats: boolean;
   /** Aborts when the SQL is not to be sent any more; what is sent already must be cancelled. */
   readonly #unsent = new AbortController();
@@ -160,7 +113,7 @@ export class Worker {
     onRunning: () => void,
   ): Promise<void> {
     for (;;) {
-      const pooled = await this.#prepare(owner, isFreePid);
+      const pooled = await borrowFor(this.order, this.#login, owner, isFreePid);
       this.#pooled = pooled;
       this.#pid = pooled.connection.pid;
       this.#state = 'running';
@@ -173,43 +126,6 @@ export class Worker {
       if (!canTryAgain || (await begun)) return;
       await this.#login.retire(pooled);
     }
-  }
-
-  /** A connection with the settings and the role of the order. */
-  async #prepare(owner: PoolOwner, isFreePid: (pid: number) => boolean): Promise<PooledConnection> {
-    const { settings, role, timeoutMs } = this.order;
-    for (;;) {
-      const pooled = await this.#login.borrow(owner, isFreePid);
-      try {
-        if (pooled.roleOid !== this.order.loginOid) throw new RoleRenamed();
-        const changes = settingsToReplay(pooled.baseline, settings);
-        // worker_timeout limits the whole text in place of the session's statement_timeout.
-        const limits: Setting[] = timeoutMs > 0 ? [['statement_timeout', '0']] : [];
-        const custom = customToReplay(this.order.custom);
-        await this.#putOn(pooled, [...changes, ...limits, ...custom], role);
-        // DISCARD ALL takes them back to nothing, which is not the same as never set.
-        this.#hasCustomSettings = custom.some(([name]) => !sessionDefaults.has(name));
-        return pooled;
-      } catch (error) {
-        const wasLost = pooled.connection.isClosed;
-        await this.#login.retire(pooled);
-        if (!wasLost || !pooled.wasIdle) throw error;
-      }
-    }
-  }
-
-  /** Settings and role. Mostly there is nothing to do: the session's last job has had the same. */
-  async #putOn(
-    pooled: PooledConnection,
-    asked: readonly Setting[],
-    role: DatabaseText | undefined,
-  ): Promise<void> {
-    if (role === undefined && areSameSettings(asked, pooled.asked)) return;
-    pooled.settings = await pooled.connection.answersWithin(
-      REPLAY_TIMEOUT_MS,
-      replay(pooled.connection, asked, role, pooled.asked.length > 0),
-    );
-    pooled.asked = asked;
   }
 
   /** What is to be known of the result before it can go to a client while it comes; undefined as long as that is not known. */
@@ -416,7 +332,12 @@ export class Worker {
     const error = this.output.failure ?? failure;
     if (error !== undefined) {
       this.output.rows.reset();
-      this.error = this.#describe(error, wasLost);
+      this.error = describeFailure(error, {
+        pid: this.#pid,
+        sql: this.order.sql,
+        wasTimedOut: this.#wasTimedOut,
+        wasLost,
+      });
     }
     this.#state =
       this.#wasCanceled && error !== undefined
@@ -430,7 +351,7 @@ export class Worker {
       !wasLost &&
       !this.#wasCanceled &&
       !this.#wasTimedOut &&
-      !this.#hasCustomSettings &&
+      !hasCustomSettings(this.order.custom) &&
       !this.output.failure &&
       this.order.role === undefined &&
       !LEAVES_TRACES.test(this.order.sql);
@@ -442,31 +363,5 @@ export class Worker {
     // Those who wait for the worker are told first: the server takes a processor for what is sent now.
     await new Promise(setImmediate);
     await this.#login.giveBack(pooled);
-  }
-
-  #describe(error: unknown, wasLost: boolean): ReportFields {
-    if (this.#wasTimedOut && error instanceof ServerError && error.fields.code === '57014') {
-      return { ...error.fields, message: TIMED_OUT };
-    }
-    const fields = reportFieldsOf(error);
-    if (fields.code === '57P01' && fields.severity === 'FATAL')
-      return { ...fields, severity: 'ERROR', message: TERMINATED };
-    if (wasLost && !(error instanceof ServerError)) {
-      return {
-        severity: 'ERROR',
-        code: '08006',
-        message: `lost connection to worker process with PID ${this.#pid}`,
-      };
-    }
-    if (fields.position === undefined || fields.internalPosition !== undefined)
-      return { ...fields, severity: 'ERROR' };
-    // The reader's own statement is another text: the position is one in the worker's.
-    return {
-      ...fields,
-      severity: 'ERROR',
-      position: undefined,
-      internalPosition: fields.position,
-      internalQuery: this.order.sql,
-    };
   }
 }
