@@ -143,11 +143,11 @@ export class ExtendedQuery {
     const types = fields.list(() => fields.int32());
     if (!fields.areRight || text.length > MAX_TEXT_LENGTH) return false;
     if (name.length > MAX_NAME_LENGTH) return false;
+    if (!types.every((type) => PARAMETER_TYPES.has(type))) return false;
     // SQL drops them unseen: the oldest goes. To have forgotten one does no harm.
     const [oldest] = this.#statements.keys();
     if (this.#statements.size >= MAX_STATEMENTS && oldest !== undefined)
       this.#statements.delete(oldest);
-    if (!types.every((type) => PARAMETER_TYPES.has(type))) return false;
     course.statement = new PreparedStatement(text);
     course.parsed = name;
     this.#statements.set(name, course.statement);

@@ -175,6 +175,7 @@ DECLARE
   waited     interval := '0';
   asleep     timestamp with time zone;
   looks_wide boolean;
+  -- What is assigned to it is an expression; PERFORM would make a query of it, which takes longer.
   nothing    pg_catalog.text;
   -- Many who ask again and again would take the processor from each other, and from the proxy.
   patient    boolean := COALESCE(pg_catalog.current_setting('pgbg_proxy.is_busy', true) OPERATOR(pg_catalog.=) 'true', false);
