@@ -8,7 +8,7 @@ const NO_COLUMNS: readonly ColumnType[] = [];
 
 /** What a client has asked and is not answered yet, as far as it shows which statement the server runs. */
 export class ClientStatements {
-  readonly pending = new PendingAnswers();
+  readonly #pending = new PendingAnswers();
   readonly #extended = new ExtendedQuery();
   #lone: LoneQuery | undefined;
   /** The columns of what runs, as the client was told. */
@@ -44,13 +44,18 @@ export class ClientStatements {
     return running?.text === text ? running : undefined;
   }
 
+  /** Whether the session is outside a transaction block, and has been asked nothing since. */
+  get isIdle(): boolean {
+    return this.#pending.isIdle;
+  }
+
   /** The client has sent a message of this type. */
   sent(type: number): void {
     this.#messageCount++;
     this.#lone = undefined;
-    this.#allAnswered = this.pending.areNone;
-    this.#isInTransaction = !this.pending.isIdle;
-    this.pending.sent(type);
+    this.#allAnswered = this.#pending.areNone;
+    this.#isInTransaction = !this.#pending.isIdle;
+    this.#pending.sent(type);
   }
 
   /** Whether messages that mention nothing of ours have to be shown as well, or be said to be unseen. */
@@ -90,16 +95,21 @@ export class ClientStatements {
     this.#extended.bound();
   }
 
+  /** CopyInResponse. */
+  copyBegan(): void {
+    this.#pending.copyBegan();
+  }
+
   /** ErrorResponse. */
   failed(): void {
     this.#lone = undefined;
-    this.pending.failed();
+    this.#pending.failed();
     this.#extended.failed();
   }
 
   /** ReadyForQuery. */
   ready(status: number | undefined): void {
-    this.pending.ready(status);
+    this.#pending.ready(status);
   }
 
   /** What ran has ended, and the server is ready. */

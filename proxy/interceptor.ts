@@ -1,7 +1,6 @@
 import {
   CALLBACK_SQLSTATE,
   decodeCommandTag,
-  frameOf,
   MAX_REQUEST_BYTES,
   MessageType,
   RaisedReports,
@@ -16,14 +15,10 @@ import {
 } from '../src/index.ts';
 import { ClientStatements } from './client-statements.ts';
 import { ClientStream, isSameForClient, type ClientLink } from './client-stream.ts';
-import {
-  movePosition,
-  replaceExtensionStatements,
-  type Replacement,
-} from './extension-statements.ts';
 import { mustBeSeen } from './extended-query.ts';
 import { textThatMentions } from './mentions.ts';
 import { MessageFilter, type FilterRules, type Verdict } from './message-filter.ts';
+import { commandComplete, ReplacedStatements } from './replaced-statements.ts';
 import { ReportedParameters } from './reported-parameters.ts';
 import { StatementRepeater, type SessionStreams } from './statement-repeater.ts';
 
@@ -63,15 +58,12 @@ export class Interceptor implements SessionEvents {
   readonly #links: InterceptorLinks;
   #session: BackgroundSession | undefined;
   readonly #parameters = new ReportedParameters();
-  #ownTag: string | undefined;
+  readonly #replaced = new ReplacedStatements();
   readonly #raised = new RaisedReports();
-  #isReplacement = false;
   #isTakingCallback = false;
   readonly #asked = new ClientStatements();
   /** A text with ALTER or EXTENSION and our name was sent, and what it does may not be committed yet. */
   #mayAlter = false;
-  /** What was replaced in the statement string that runs. */
-  #replacements: readonly Replacement[] = [];
   /** What the client is told as soon as the server's stream stands between two messages. */
   #forClient: Buffer[] = [];
   #stream: ClientStream | undefined;
@@ -106,13 +98,12 @@ export class Interceptor implements SessionEvents {
 
   replacementBegan(): void {
     this.#isConcerned = true;
-    this.#isReplacement = true;
+    this.#replaced.began();
   }
 
   tagReplaced(tag: string): void {
     this.#isConcerned = true;
-    this.#isReplacement = false;
-    this.#ownTag = tag;
+    this.#replaced.tagged(tag);
   }
 
   errorRaised(error: ReportFields, pid: number | undefined): void {
@@ -216,16 +207,14 @@ export class Interceptor implements SessionEvents {
             return this.#isConcerned && this.repeater.drops(type) ? 'take' : 'pass';
           case MessageType.commandComplete:
             if (!this.#isConcerned) return 'pass';
-            return this.#ownTag === undefined &&
-              this.#stream === undefined &&
-              !this.repeater.drops(type)
-              ? 'pass'
-              : 'take';
+            return this.#replaced.hasTag || this.#stream !== undefined || this.repeater.drops(type)
+              ? 'take'
+              : 'pass';
           case MessageType.bindComplete:
             if (this.#isConcerned) this.#asked.bound();
             return 'pass';
           case MessageType.copyInResponse:
-            this.#asked.pending.copyBegan();
+            this.#asked.copyBegan();
             return 'pass';
           case MessageType.errorResponse:
             if (length <= MAX_PARSED_BYTES) return 'take';
@@ -249,7 +238,7 @@ export class Interceptor implements SessionEvents {
     for (const [letter, text] of reportFields(beginning)) {
       if (letter !== 'C') continue;
       this.#isTakingCallback = text === CALLBACK_SQLSTATE;
-      return this.#isTakingCallback || this.#raised.hasNotices || this.#isReplacement
+      return this.#isTakingCallback || this.#raised.hasNotices || this.#replaced.isRunning
         ? 'take'
         : 'pass';
     }
@@ -286,15 +275,12 @@ export class Interceptor implements SessionEvents {
         // The function has returned none of the rows.
         const rowCount = this.#endStream();
         if (rowCount !== undefined && decodeCommandTag(frame) === 'SELECT 0')
-          return tagOf(`SELECT ${rowCount}`);
-        const tag = this.#ownTag;
-        this.#ownTag = undefined;
-        if (tag === undefined || decodeCommandTag(frame) !== 'DO') return frame;
-        return tagOf(tag);
+          return commandComplete(`SELECT ${rowCount}`);
+        return this.#replaced.putTagRight(frame);
       }
       case MessageType.errorResponse:
         this.#failed();
-        return movePosition(this.#cleanReport(frame), this.#replacements);
+        return this.#replaced.putPositionRight(this.#cleanReport(frame));
       case MessageType.backendKeyData:
         this.#links.onBackendKey(frame.readInt32BE(5), Buffer.from(frame.subarray(5)));
         return frame;
@@ -348,13 +334,12 @@ export class Interceptor implements SessionEvents {
     if (session === undefined) return frame;
     if (/alter|extension/i.test(text)) this.#mayAlter = true;
     if (!/extension/i.test(text)) return frame;
-    const replaced = replaceExtensionStatements(frame, () => session.newGrantToken());
-    // Positions can be told apart only where no other text is on its way.
-    this.#replacements =
-      this.#asked.lone === undefined
-        ? []
-        : replaced.replacements(this.#parameters.values.get('client_encoding'));
-    return replaced.frame;
+    return this.#replaced.replaceIn(
+      frame,
+      () => session.newGrantToken(),
+      // Positions can be told apart only where no other text is on its way.
+      this.#asked.lone && { name: this.#parameters.values.get('client_encoding') },
+    );
   }
 
   #statementEnded(status: number | undefined): void {
@@ -363,14 +348,12 @@ export class Interceptor implements SessionEvents {
     this.#session?.statementEnded();
     if (this.#mayAlter) {
       this.#links.onAltered();
-      this.#mayAlter = !this.#asked.pending.isIdle;
+      this.#mayAlter = !this.#asked.isIdle;
     }
     this.#asked.ended();
     this.#endStream();
-    this.#replacements = [];
-    this.#ownTag = undefined;
+    this.#replaced.ended();
     this.#raised.statementEnded();
-    this.#isReplacement = false;
     this.#isConcerned = this.#mayAlter;
   }
 
@@ -391,14 +374,10 @@ export class Interceptor implements SessionEvents {
 
   #cleanReport(frame: Buffer): Buffer {
     return this.#raised.clean(frame, {
-      isReplacement: this.#isReplacement,
+      isReplacement: this.#replaced.isRunning,
       sharesEncoding: this.#parameters.sharesEncoding,
     });
   }
-}
-
-function tagOf(tag: string): Buffer {
-  return frameOf(MessageType.commandComplete, Buffer.from(`${tag}\0`));
 }
 
 /** The body of a message, if it may concern us. Not its length, which may look like a letter. */

@@ -1,3 +1,5 @@
+import { decodeParameterStatus } from '../src/index.ts';
+
 /** Encodings in which a byte below 128 always is that ASCII character, as the server reports them. */
 const READABLE_ENCODINGS = /^(UTF8|SQL_ASCII|LATIN\d+|ISO_8859_\d|WIN\d+|KOI8[RU])$/;
 
@@ -20,9 +22,9 @@ export class ReportedParameters {
     return this.#values.get('client_encoding') === this.#values.get('server_encoding');
   }
 
-  /** ParameterStatus: name and value, each with a zero byte. */
+  /** ParameterStatus. */
   take(frame: Buffer): void {
-    const [name = '', value = ''] = frame.toString('latin1', 5, frame.length - 1).split('\0');
+    const { name, value } = decodeParameterStatus(frame);
     this.#values.set(name, value);
     this.#areReadable =
       this.#values.get('standard_conforming_strings') === 'on' &&

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import { type BackgroundEngine, type Logger, type OpenedSession } from '../src/index.ts';
+import { drained, type BackgroundEngine, type Logger, type OpenedSession } from '../src/index.ts';
 import { Interceptor } from './interceptor.ts';
 import { pump } from './relay.ts';
 import { fatalResponse, logEnd } from './replies.ts';
@@ -161,20 +161,6 @@ export async function relaySession(
     if (cancelKey !== undefined) services.cancels.delete(cancelKey);
     await opened?.close();
   }
-}
-
-/** Settles when a socket has written what it was given, or is closed. */
-function drained(socket: Socket): Promise<void> {
-  return new Promise((resolve) => {
-    if (socket.destroyed || !socket.writableNeedDrain) return resolve();
-    const done = () => {
-      socket.off('drain', done);
-      socket.off('close', done);
-      resolve();
-    };
-    socket.on('drain', done);
-    socket.on('close', done);
-  });
 }
 
 /** Calls back when a socket has closed, also when that was earlier. */

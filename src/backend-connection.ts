@@ -2,7 +2,9 @@ import type { Socket } from 'node:net';
 import { serialize } from 'pg-protocol';
 import { Authenticator } from './authenticator.ts';
 import type { Credential } from './credential.ts';
+import { drained } from './drained.ts';
 import { BackgroundError, ProtocolError, ServerError, type ReportFields } from './errors.ts';
+import { Exchange, type MessageHandler, type Preface, type TextRows } from './exchange.ts';
 import { FrameReader } from './frames.ts';
 import {
   cancelRequest,
@@ -13,7 +15,7 @@ import {
   startupMessage,
   type FunctionCall,
 } from './frontend-messages.ts';
-import { decodeFunctionResult, decodeReport, decodeTextRow, MessageType } from './messages.ts';
+import { decodeParameterStatus, decodeReport, MessageType } from './messages.ts';
 import { connectToServer, sendCancelRequest, type ServerEndpoint } from './server-socket.ts';
 
 /** Where and as whom to log in. */
@@ -23,36 +25,8 @@ export interface LoginTarget {
   readonly database: string;
 }
 
-/** What a statement gives to whoever follows it message by message. Frames are views: copy what is kept. */
-export interface MessageHandler {
-  /** Every message up to ReadyForQuery, which ends the exchange; notices go to onNotice too. */
-  message(type: number, frame: Buffer): void;
-}
-
-/** SQL that runs right before other SQL, whatever comes of it. */
-export interface Preface {
-  readonly sql: string;
-  /** The server is through with it, and begins with the other. Not called when the connection is lost before. */
-  ended(): void;
-}
-
 /** How long the server may take to take a CancelRequest. */
 const CANCEL_TIMEOUT_MS = 10_000;
-
-/** An expression: the role that a connection has logged in as, which keeps its number when it is renamed. */
-export const OWN_ROLE_OID =
-  '(SELECT me.usesysid FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS me)';
-
-/** All rows of one exchange, as text. */
-export type TextRows = readonly (readonly (string | null)[])[];
-
-interface Exchange {
-  readonly handler: MessageHandler | undefined;
-  readonly rows: (string | null)[][];
-  error: ServerError | undefined;
-  readonly resolve: (rows: TextRows) => void;
-  readonly reject: (error: Error) => void;
-}
 
 /**
  * One authenticated connection of the engine's own: raw messages in and out, one exchange after the
@@ -107,13 +81,7 @@ export class BackendConnection {
       socket.on('close', () => {
         const lost = this.#lastError ?? this.#end;
         this.#isClosed = true;
-        for (const exchange of this.#exchanges.splice(0)) {
-          exchange.reject(
-            exchange.error ??
-              lost ??
-              new BackgroundError('08006', 'the server closed the connection unexpectedly'),
-          );
-        }
+        for (const exchange of this.#exchanges.splice(0)) exchange.lost(lost);
         resolve(
           this.#wasClosedHere
             ? undefined
@@ -143,7 +111,7 @@ export class BackendConnection {
       );
     }, deadline - Date.now());
     try {
-      const loggedIn = connection.#expect(undefined);
+      const loggedIn = connection.#expect();
       socket.write(
         // Unless it is told otherwise: bytes pass in both directions as the database has them.
         startupMessage({
@@ -178,7 +146,7 @@ export class BackendConnection {
    */
   query(sql: string | Buffer, handler?: MessageHandler, preface?: Preface): Promise<TextRows> {
     if (preface === undefined || this.#isClosed) return this.#send(queryMessage(sql), handler);
-    this.#expect(undefined).then(preface.ended, (error: unknown) => {
+    this.#expect().then(preface.ended, (error: unknown) => {
       if (this.#isClosed) return;
       preface.ended();
       // It was meant for the SQL.
@@ -216,7 +184,7 @@ export class BackendConnection {
   /** Sends messages that begin an exchange each, in one go. @returns how they have ended, when all have */
   async #sendEach(messages: readonly Buffer[]): Promise<PromiseSettledResult<TextRows>[]> {
     if (this.#isClosed) throw this.#whyClosed;
-    const outcomes = messages.map(() => this.#expect(undefined));
+    const outcomes = messages.map(() => this.#expect());
     if (messages.length > 0) this.#socket.write(Buffer.concat(messages));
     return Promise.allSettled(outcomes);
   }
@@ -252,7 +220,7 @@ export class BackendConnection {
     lists: AsyncIterable<(string | Buffer | null)[]>,
     signal: AbortSignal,
   ): Promise<void> {
-    const done = this.#expect(undefined);
+    const done = this.#expect();
     done.catch(() => {}); // seen by the await below, unless the loop itself fails first
     const cut = () => {
       void this.cancel();
@@ -262,7 +230,10 @@ export class BackendConnection {
     try {
       for await (const values of lists) {
         if (this.#isClosed) break;
-        for (const message of executeMessages(name, values)) await this.#write(message);
+        for (const message of executeMessages(name, values)) {
+          this.#socket.write(message);
+          await drained(this.#socket);
+        }
         signal.throwIfAborted();
       }
     } catch (error) {
@@ -333,51 +304,31 @@ export class BackendConnection {
     return this.#lastError ?? this.#end ?? new BackgroundError('08006', 'connection is closed');
   }
 
-  async #write(bytes: Buffer): Promise<void> {
-    if (this.#socket.destroyed || this.#socket.write(bytes) || this.#socket.destroyed) return;
-    await new Promise<void>((resolve) => {
-      const proceed = () => {
-        this.#socket.off('drain', proceed);
-        this.#socket.off('close', proceed);
-        resolve();
-      };
-      this.#socket.on('drain', proceed);
-      this.#socket.on('close', proceed);
-    });
-  }
-
-  #expect(handler: MessageHandler | undefined): Promise<TextRows> {
-    return new Promise((resolve, reject) => {
-      this.#exchanges.push({ handler, rows: [], error: undefined, resolve, reject });
-    });
+  #expect(handler?: MessageHandler): Promise<TextRows> {
+    const exchange = new Exchange(handler);
+    this.#exchanges.push(exchange);
+    return exchange.outcome;
   }
 
   #receive(type: number, frame: Buffer): void {
     const exchange = this.#exchanges[0];
     if (type === MessageType.errorResponse || type === MessageType.noticeResponse)
       frame = this.cleanReport(frame);
-    exchange?.handler?.message(type, frame);
+    exchange?.take(type, frame);
     switch (type) {
-      case MessageType.dataRow:
-        if (exchange !== undefined && exchange.handler === undefined)
-          exchange.rows.push(decodeTextRow(frame));
-        break;
-      case MessageType.functionCallResponse:
-        exchange?.rows.push([decodeFunctionResult(frame)]);
-        break;
       case MessageType.errorResponse: {
         const error = new ServerError(decodeReport(frame));
         this.#lastError = error;
         if (error.fields.severity !== 'ERROR') this.#isClosed = true;
-        if (exchange !== undefined) exchange.error ??= error;
+        exchange?.failed(error);
         break;
       }
       case MessageType.noticeResponse:
         this.onNotice(decodeReport(frame));
         break;
       case MessageType.parameterStatus: {
-        const [name, value] = frame.toString('latin1', 5, frame.length - 1).split('\0');
-        if (name !== undefined && value !== undefined) this.parameters.set(name, value);
+        const { name, value } = decodeParameterStatus(frame);
+        this.parameters.set(name, value);
         break;
       }
       case MessageType.copyInResponse:
@@ -402,8 +353,7 @@ export class BackendConnection {
         this.#lastError = undefined;
         if (exchange === undefined)
           throw new ProtocolError('ReadyForQuery from the server without a query');
-        if (exchange.error) exchange.reject(exchange.error);
-        else exchange.resolve(exchange.rows);
+        exchange.ready();
         break;
       }
       default:

@@ -1,3 +1,4 @@
+import { answerOf, encodeReply, refusalOf, type Answer } from './answer.ts';
 import { progressOf } from './call-arguments.ts';
 import {
   isVerb,
@@ -8,8 +9,8 @@ import {
 } from './callback.ts';
 import type { AdvisoryLock, ControlLink } from './control-link.ts';
 import { BoundedWork } from './bounded-work.ts';
-import { ABANDONED, Conversation } from './conversation.ts';
-import { raisableFields, reportFieldsOf, RoleRenamed, type ReportFields } from './errors.ts';
+import { Conversation } from './conversation.ts';
+import { reportFieldsOf, RoleRenamed } from './errors.ts';
 import type { SessionMarks } from './callback-hook.ts';
 import type { Login } from './login.ts';
 import { LongWait } from './long-wait.ts';
@@ -35,18 +36,6 @@ interface Call {
 type RequestMessage = Extract<CallbackMessage, { kind: 'request' }>;
 
 type CallMessage = Extract<CallbackMessage, { kind: 'request' | 'install' }>;
-
-/** What a function is told, undefined for nothing at all, and what it will raise then. */
-interface Answer {
-  readonly reply: object | undefined;
-  readonly raises?: {
-    readonly error?: ReportFields;
-    readonly pid?: number;
-    readonly notices?: readonly ReportFields[];
-    /** What is to be done when the function has been told. */
-    readonly consume?: () => Promise<void>;
-  };
-}
 
 /** Reports of progress are small, and come one at a time. */
 const MAX_REPORT_LENGTH = 16_384;
@@ -234,13 +223,7 @@ export class BackgroundSession {
       return link;
     });
     const answer = checked.then((link) =>
-      this.#perform(call, link).then(
-        ({ worker, ...ok }): Answer => ({
-          reply: { ok: { ...ok, ...noticesOf(worker) } },
-          ...(worker && { raises: { notices: worker.output.notices, pid: worker.pid } }),
-        }),
-        (error: unknown) => this.#refusal(error),
-      ),
+      this.#perform(call, link).then(answerOf, (error: unknown) => this.#refusal(error)),
     );
     const wait = new LongWait(conversation, {
       withLink: (action) => this.#withLink(action),
@@ -337,7 +320,7 @@ export class BackgroundSession {
   async #tell(conversation: Conversation, message: object, sleepsOn?: AdvisoryLock): Promise<void> {
     const { wideBytes, isBusy } = await this.#login.controlLink();
     const told = isBusy ? { ...message, busy: true } : message;
-    for (const packet of conversation.packets(encode(told), wideBytes)) {
+    for (const packet of conversation.packets(encodeReply(told), wideBytes)) {
       const wasRead = conversation.read(packet.number);
       wasRead.catch(() => {}); // awaited by the link, unless it is lost
       await this.#withLink((link) => link.show(packet, wasRead, sleepsOn));
@@ -357,32 +340,11 @@ export class BackgroundSession {
   }
 
   #refusal(error: unknown): Answer {
-    if (error === ABANDONED) return { reply: undefined }; // nobody listens
-    if (error instanceof Unverified) {
-      // Whoever forges requests learns nothing.
-      this.#drop(error.message);
-      return { reply: undefined };
-    }
-    if (error instanceof WorkerFailure) {
-      const { error: fields, pid, notices, consume } = error;
-      return {
-        reply: { error: raisableFields(fields), notices: notices.map(raisableFields) },
-        raises: { error: fields, pid, notices, consume },
-      };
-    }
-    if (error instanceof WrongSignature) this.#drop('a request with a wrong signature');
-    const fields = reportFieldsOf(error);
-    if (fields.code === 'XX000') this.#settings.logger.error({ err: error }, 'a call failed');
-    return { reply: { error: fields }, raises: { error: fields } };
+    const answer = refusalOf(error);
+    if (error instanceof Unverified) this.#drop(error.message);
+    else if (error instanceof WrongSignature) this.#drop('a request with a wrong signature');
+    else if (answer.raises?.error?.code === 'XX000' && !(error instanceof WorkerFailure))
+      this.#settings.logger.error({ err: error }, 'a call failed');
+    return answer;
   }
-}
-
-function noticesOf(worker: Worker | undefined): { notices?: ReportFields[] } {
-  if (worker === undefined || worker.output.notices.length === 0) return {};
-  return { notices: worker.output.notices.map(raisableFields) };
-}
-
-/** Replies are JSON in the database's encoding: strings hold its bytes, one a character. */
-function encode(reply: object): Buffer {
-  return Buffer.from(JSON.stringify(reply), 'latin1');
 }

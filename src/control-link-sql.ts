@@ -1,11 +1,14 @@
 /*
  * What the control link asks the server. It never runs anybody's SQL.
  */
-import { OWN_ROLE_OID } from './backend-connection.ts';
 import { SERVER_CLOCK } from './server-clock.ts';
 
 /** What the control link says to DBAs who look at pg_stat_activity. */
 const CONTROL_LINK_NAME = 'pg-background-proxy control';
+
+/** An expression: the role that a connection has logged in as, which keeps its number when it is renamed. */
+export const OWN_ROLE_OID =
+  '(SELECT me.usesysid FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS me)';
 
 /** What a new link has to know of its server, database and role. */
 export const DESCRIBE = `SELECT (SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c), d.oid,

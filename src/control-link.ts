@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { BackendConnection, type LoginTarget, type TextRows } from './backend-connection.ts';
+import { BackendConnection, type LoginTarget } from './backend-connection.ts';
 import { NARROW_BYTES, wideBytes } from './callback.ts';
 import {
   cancelUnlessIdle,
@@ -10,6 +10,7 @@ import {
   REPLY,
 } from './control-link-sql.ts';
 import type { Packet } from './conversation.ts';
+import type { TextRows } from './exchange.ts';
 import type { FunctionCall } from './frontend-messages.ts';
 import { InstalledExtension } from './installed-extension.ts';
 import { PacketDisplay } from './packet-display.ts';

@@ -24,7 +24,9 @@ export type { BackgroundSession } from './background-session.ts';
 export type { SessionEvents } from './session-events.ts';
 export { defaultEngineSettings, type EngineSettings } from './settings.ts';
 export { Authenticator } from './authenticator.ts';
-export { BackendConnection, type LoginTarget, type TextRows } from './backend-connection.ts';
+export { BackendConnection, type LoginTarget } from './backend-connection.ts';
+export { drained } from './drained.ts';
+export type { TextRows } from './exchange.ts';
 export { Password, RecoveredKeys, type Credential } from './credential.ts';
 export {
   DEFAULT_ITERATIONS,
@@ -60,6 +62,7 @@ export type { RowSink, StreamableResult } from './row-sink.ts';
 export { newGrantToken } from './signing-key.ts';
 export {
   decodeCommandTag,
+  decodeParameterStatus,
   decodeReport,
   decodeRowDescription,
   encodeReport,

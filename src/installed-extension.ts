@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { TextRows } from './backend-connection.ts';
+import type { TextRows } from './exchange.ts';
 import { BackgroundError, toDatabaseText } from './errors.ts';
 import { SERVER_CLOCK, type ServerClock } from './server-clock.ts';
 

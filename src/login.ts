@@ -1,7 +1,8 @@
-import { BackendConnection, OWN_ROLE_OID, type LoginTarget } from './backend-connection.ts';
+import { BackendConnection, type LoginTarget } from './backend-connection.ts';
 import type { CallbackHook } from './callback-hook.ts';
 import { ConnectionPool, type PooledConnection, type PoolOwner } from './connection-pool.ts';
 import { ControlLink } from './control-link.ts';
+import { OWN_ROLE_OID } from './control-link-sql.ts';
 import type { Credential } from './credential.ts';
 import { BackgroundError, reportFieldsOf, ServerError } from './errors.ts';
 import { sessionDefaults } from './session-defaults.ts';

@@ -134,6 +134,12 @@ export function decodeCommandTag(frame: Buffer): string {
   return frame.toString('latin1', 5, frame.length - 1);
 }
 
+/** The name and value of a ParameterStatus, each with a zero byte behind it. */
+export function decodeParameterStatus(frame: Buffer): { name: string; value: string } {
+  const [name = '', value = ''] = frame.toString('latin1', 5, frame.length - 1).split('\0');
+  return { name, value };
+}
+
 /** The value in a FunctionCallResponse, as text. */
 export function decodeFunctionResult(frame: Buffer): string | null {
   const length = frame.readInt32BE(5);

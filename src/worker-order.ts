@@ -1,5 +1,8 @@
 import type { DatabaseText } from './errors.ts';
 
+const LEAVES_TRACES = /\b(set|set_config|load|call|do|dblink\w*|create\s+temp|lo_\w+)\b/i;
+const CHANGES_FORMATS = /\b(re)?set(_config)?\b|\bdiscard\b/i;
+
 /** What list_v2 shows. `stopped` is a good end. */
 export type WorkerState = 'starting' | 'running' | 'stopped' | 'canceled' | 'error';
 
@@ -27,4 +30,14 @@ export interface WorkerOrder {
 export interface Progress {
   readonly pct: number;
   readonly message: DatabaseText;
+}
+
+/** Whether SQL may leave something in its session that DISCARD ALL does not remove, or hides what it does. */
+export function mayLeaveTraces(sql: DatabaseText): boolean {
+  return LEAVES_TRACES.test(sql);
+}
+
+/** Whether SQL may change how the rows behind it are written. */
+export function mayChangeFormats(sql: DatabaseText): boolean {
+  return CHANGES_FORMATS.test(sql);
 }

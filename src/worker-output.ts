@@ -2,6 +2,7 @@ import { CALLBACK_SQLSTATE } from './callback.ts';
 import { BackgroundError, type DatabaseText, type ReportFields } from './errors.ts';
 import {
   decodeCommandTag,
+  decodeParameterStatus,
   decodeReport,
   decodeRowDescription,
   MessageType,
@@ -81,7 +82,7 @@ export class WorkerOutput {
         this.#takeNotice(decodeReport(frame), frame.length);
         return undefined;
       case MessageType.parameterStatus: {
-        const [name = '', value = ''] = frame.toString('latin1', 5, frame.length - 1).split('\0');
+        const { name, value } = decodeParameterStatus(frame);
         if (this.formats.has(name)) this.formats.set(name, value);
         this.reported.set(name, value);
         return undefined;

@@ -8,8 +8,15 @@ import type { SpoolBudget } from './spool-budget.ts';
 import { hasCustomSettings, settingsWithTheSql } from './session-settings.ts';
 import { MAX_INLINE_LENGTH, vetAnyWorkerSql } from './sql-vetting.ts';
 import { borrowFor } from './worker-connection.ts';
+import { WorkerEnd } from './worker-end.ts';
 import { describeFailure, TERMINATED, TIMED_OUT } from './worker-failure.ts';
-import type { Progress, WorkerOrder, WorkerState } from './worker-order.ts';
+import {
+  mayChangeFormats,
+  mayLeaveTraces,
+  type Progress,
+  type WorkerOrder,
+  type WorkerState,
+} from './worker-order.ts';
 import { WorkerOutput } from './worker-output.ts';
 
 const CANCELED = 'canceling statement due to user request';
@@ -19,12 +26,6 @@ const CANCEL_AGAIN_MS = 1_000;
 
 /** More of the SQL than a list shows, for it may be cut inside a character. */
 const PREVIEW_BYTES = 256;
-
-/** SQL that may leave something in its session that DISCARD ALL does not remove, or that hides what it does. */
-const LEAVES_TRACES = /\b(set|set_config|load|call|do|dblink\w*|create\s+temp|lo_\w+)\b/i;
-
-/** SQL that may change how the rows behind it are written. */
-const CHANGES_FORMATS = /\b(re)?set(_config)?\b|\bdiscard\b/i;
 
 /**
  * One SQL text running on one connection, and what came of it.
@@ -39,8 +40,6 @@ export class Worker {
   /** The beginning of the SQL, for lists. */
   readonly sqlPreview: DatabaseText;
   readonly launchedAt = new Date();
-  /** Settles, never fails, when the worker has reached one of its last three states. */
-  readonly ended: Promise<void>;
   /** Settles, never fails, when it has no connection any more: that is back in the pool, or closed. */
   readonly released: Promise<void>;
   readonly output: WorkerOutput;
@@ -58,18 +57,15 @@ export class Worker {
   readonly #mayChangeFormats: boolean;
   /** Aborts when the SQL is not to be sent any more; what is sent already must be cancelled. */
   readonly #unsent = new AbortController();
-  #settleEnded: () => void = () => {};
-  /** Those who wait for the end, but not for ever. */
-  readonly #onEnded = new Set<() => void>();
+  readonly #end = new WorkerEnd();
   #settleReleased: () => void = () => {};
 
   constructor(login: Login, order: WorkerOrder, budget: SpoolBudget) {
     this.#login = login;
     this.order = order;
-    this.#mayChangeFormats = CHANGES_FORMATS.test(order.sql);
+    this.#mayChangeFormats = mayChangeFormats(order.sql);
     this.sqlPreview = order.sql.slice(0, PREVIEW_BYTES);
     this.output = new WorkerOutput(order.queueBytes, !order.isSubmitted, order.settings, budget);
-    this.ended = new Promise((resolve) => (this.#settleEnded = resolve));
     this.released = new Promise((resolve) => (this.#settleReleased = resolve));
   }
 
@@ -79,6 +75,11 @@ export class Worker {
 
   get pid(): number {
     return this.#pid;
+  }
+
+  /** Settles, never fails, when the worker has reached one of its last three states. */
+  get ended(): Promise<void> {
+    return this.#end.reached;
   }
 
   get hasEnded(): boolean {
@@ -215,30 +216,15 @@ export class Worker {
 
   /** Whether the worker has ended before the time is over. */
   endsWithin(timeoutMs: number): Promise<boolean> {
-    return this.#endsBefore(timeoutMs, () => {});
+    return this.#end.comesWithin(timeoutMs);
   }
 
   /** The same of one that gives all its rows at once: it is not waited for when the server goes on behind the first. */
   endsAtOnce(timeoutMs: number): Promise<boolean> {
-    return this.#endsBefore(timeoutMs, (settle) => {
+    return this.#end.comesWithin(timeoutMs, (settle) => {
       const soon = () => void setImmediate(settle);
       if (this.streamable === undefined) this.output.onLastRows = soon;
       else soon();
-    });
-  }
-
-  #endsBefore(timeoutMs: number, orAt: (settle: () => void) => void): Promise<boolean> {
-    if (this.hasEnded || timeoutMs <= 0) return Promise.resolve(this.hasEnded);
-    // Not a race with `ended`: that would keep whoever has waited, for as long as the worker runs.
-    return new Promise((resolve) => {
-      const settle = () => {
-        clearTimeout(timer);
-        this.#onEnded.delete(settle);
-        resolve(this.hasEnded);
-      };
-      const timer = setTimeout(settle, timeoutMs);
-      this.#onEnded.add(settle);
-      orAt(settle);
     });
   }
 
@@ -354,11 +340,10 @@ export class Worker {
       !hasCustomSettings(this.order.custom) &&
       !this.output.failure &&
       this.order.role === undefined &&
-      !LEAVES_TRACES.test(this.order.sql);
+      !mayLeaveTraces(this.order.sql);
     // A handle may be kept for long: what is not needed any more need not be kept with it.
     this.order = { ...this.order, sql: '', settings: {}, custom: {} };
-    this.#settleEnded();
-    for (const settle of this.#onEnded) settle();
+    this.#end.come();
     if (!isReusable) return this.#login.retire(pooled);
     // Those who wait for the worker are told first: the server takes a processor for what is sent now.
     await new Promise(setImmediate);

@@ -4,13 +4,10 @@
  */
 import { expect } from 'chai';
 import { serialize } from 'pg-protocol';
-import { Gate, WAIT_AT_GATE } from '../support/gate.ts';
+import { Gate, ROWS_BEFORE_GATE, WAIT_AT_GATE } from '../support/gate.ts';
 import { TestProxy } from '../support/proxy.ts';
 import { fieldsOf, RawClient, type RawMessage } from '../support/wire.ts';
 
-/** Of this many bytes the server sends some before it has all rows. */
-const MANY = `SELECT repeat('x', 1000) FROM generate_series(1, 100)`;
-const GATED = `${MANY} UNION ALL ${WAIT_AT_GATE.replace('pg_catalog.pg_advisory', "'' || pg_catalog.pg_advisory")}`;
 const READ = 'SELECT * FROM pg_background_result($1) AS (x text)';
 
 const parse = (text: string, name = '', types: number[] = []) =>
@@ -79,7 +76,7 @@ describe('the rows of a worker that a prepared statement reads', () => {
     send(...messages);
     return client.until('Z');
   };
-  const launched = async (sql = GATED) => {
+  const launched = async (sql = ROWS_BEFORE_GATE) => {
     const [, row] = await client.query(
       `SELECT pg_background_launch('${sql.replaceAll("'", "''")}')`,
     );
@@ -142,7 +139,7 @@ describe('the rows of a worker that a prepared statement reads', () => {
       'of a launch of a parameter': () =>
         send(
           parse('SELECT * FROM pg_background_result(pg_background_launch($1)) AS (x text)'),
-          bind([GATED]),
+          bind([ROWS_BEFORE_GATE]),
           describePortal(),
           execute(),
           sync,
@@ -166,7 +163,7 @@ describe('the rows of a worker that a prepared statement reads', () => {
 
     it('when they are read by a handle with a cookie', async () => {
       const [, row] = await client.query(
-        `SELECT pid || ' ' || cookie FROM pg_background_launch_v2('${GATED.replaceAll("'", "''")}')`,
+        `SELECT pid || ' ' || cookie FROM pg_background_launch_v2('${ROWS_BEFORE_GATE.replaceAll("'", "''")}')`,
       );
       const handle = row?.body.subarray(6).toString().split(' ') ?? [];
       send(

@@ -5,13 +5,9 @@
 import { expect } from 'chai';
 import { serialize } from 'pg-protocol';
 import { eventually } from '../support/eventually.ts';
-import { Gate, WAIT_AT_GATE } from '../support/gate.ts';
+import { Gate, MANY_ROWS, ROWS_BEFORE_GATE, WAIT_AT_GATE } from '../support/gate.ts';
 import { TestProxy } from '../support/proxy.ts';
 import { fieldsOf, RawClient, type RawMessage } from '../support/wire.ts';
-
-/** Of this many bytes the server sends some before it has all rows. */
-const MANY = `SELECT repeat('x', 1000) FROM generate_series(1, 100)`;
-const GATED = `${MANY} UNION ALL ${WAIT_AT_GATE.replace('pg_catalog.pg_advisory', "'' || pg_catalog.pg_advisory")}`;
 
 const quoted = (sql: string) => sql.replaceAll("'", "''");
 const tagOf = (messages: readonly RawMessage[]) =>
@@ -79,7 +75,7 @@ describe('the rows of a worker', () => {
     });
   };
   const launched = async (by = client) => {
-    const [, row] = await by.query(`SELECT pg_background_launch('${quoted(GATED)}')`);
+    const [, row] = await by.query(`SELECT pg_background_launch('${quoted(ROWS_BEFORE_GATE)}')`);
     return Number(row?.body.subarray(6).toString());
   };
 
@@ -104,7 +100,7 @@ describe('the rows of a worker', () => {
 
     it('of a handle with a cookie', async () => {
       const [, row] = await client.query(
-        `SELECT pid || ', ' || cookie FROM pg_background_launch_v2('${quoted(GATED)}')`,
+        `SELECT pid || ', ' || cookie FROM pg_background_launch_v2('${quoted(ROWS_BEFORE_GATE)}')`,
       );
       const handle = row?.body.subarray(6).toString() ?? '';
       client.socket.write(
@@ -116,7 +112,7 @@ describe('the rows of a worker', () => {
     });
 
     it('of a launch in the same statement', async () => {
-      client.socket.write(serialize.query(reading(GATED)));
+      client.socket.write(serialize.query(reading(ROWS_BEFORE_GATE)));
       await client.until('D');
       await gate.open();
       expect(tagOf(await client.until('Z'))).to.equal('SELECT 101');
@@ -125,7 +121,7 @@ describe('the rows of a worker', () => {
     it('of the last statement of several, in a transaction', async () => {
       await client.query('BEGIN');
       client.socket.write(
-        serialize.query(reading(`SELECT 'other'; CREATE TEMP TABLE t (); ${GATED}`)),
+        serialize.query(reading(`SELECT 'other'; CREATE TEMP TABLE t (); ${ROWS_BEFORE_GATE}`)),
       );
       await client.until('D');
       await gate.open();
@@ -226,7 +222,7 @@ describe('the rows of a worker', () => {
     });
 
     it('of SQL that has raised a notice, which comes first', async () => {
-      const sql = `DO $x$ BEGIN RAISE NOTICE 'first'; END $x$; ${MANY}`;
+      const sql = `DO $x$ BEGIN RAISE NOTICE 'first'; END $x$; ${MANY_ROWS}`;
       const types = (await client.query(reading(sql))).map(({ type }) => type).join('');
       expect(types).to.match(/^TND{100}CZ$/);
     });
@@ -382,7 +378,7 @@ describe('the rows of a worker', () => {
   });
 
   it('are not lost when the reader is cancelled before the first', async () => {
-    const sql = `${WAIT_AT_GATE}; ${MANY}`;
+    const sql = `${WAIT_AT_GATE}; ${MANY_ROWS}`;
     const [, row] = await client.query(`SELECT pg_background_launch('${quoted(sql)}')`);
     const pid = Number(row?.body.subarray(6).toString());
     const read = `SELECT * FROM pg_background_result(${pid}) AS (x text)`;

@@ -7,6 +7,12 @@ const KEY = 4711;
 /** SQL for a worker that is to wait until the test lets it go on. */
 export const WAIT_AT_GATE = `SELECT pg_catalog.pg_advisory_xact_lock_shared('${KEY}')`;
 
+/** Of this many bytes the server sends some before it has all rows. */
+export const MANY_ROWS = `SELECT repeat('x', 1000) FROM generate_series(1, 100)`;
+
+/** The same rows, and one more when the test lets it come. */
+export const ROWS_BEFORE_GATE = `${MANY_ROWS} UNION ALL SELECT '' || pg_catalog.pg_advisory_xact_lock_shared('${KEY}')`;
+
 /** A gate at which workers wait; the client must go around the proxy, and see all backends. */
 export class Gate {
   readonly #client: pg.Client;
