@@ -151,10 +151,10 @@ export class Interceptor implements SessionEvents {
         ? this.#asked.lone?.isResultOfLaunch === true
         : statement.plainResult?.verb === verb;
     if (!isPlain) return undefined;
-    // A launch gives a few rows that are all there: they go with the tag, which comes at once.
-    const isAtOnce = verb === 'pg_background_launch';
     this.#stream = new ClientStream({
-      toClient: (bytes) => (isAtOnce ? this.#forClient.push(bytes) > 0 : this.#addForClient(bytes)),
+      // A few rows that are all there go with the tag, which comes at once.
+      toClient: (bytes) =>
+        result.isWhole ? this.#forClient.push(bytes) > 0 : this.#addForClient(bytes),
       clientDrained: () => this.#links.clientDrained(),
     });
     return this.#stream;

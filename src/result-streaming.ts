@@ -3,6 +3,7 @@ import type { Arguments } from './callback.ts';
 import type { RowSink } from './row-sink.ts';
 import type { RowStream } from './row-stream.ts';
 import type { Caller, Reply } from './session-calls.ts';
+import { fitsInReply } from './transfer.ts';
 import type { Worker } from './worker.ts';
 
 /**
@@ -18,7 +19,11 @@ export class ResultStreaming {
   #sink: RowSink | undefined;
   #stream: RowStream | undefined;
   #fed: Promise<void> | undefined;
-  #isOff = false;
+  #isOff: boolean;
+  readonly #giveUp = () => {
+    this.#stream?.stop();
+    void this.#consume();
+  };
 
   /** @param consume forgets the worker */
   constructor(worker: Worker, args: Arguments, caller: Caller, consume: () => Promise<void>) {
@@ -26,10 +31,15 @@ export class ResultStreaming {
     this.#args = args;
     this.#caller = caller;
     this.#consume = consume;
-    this.#isOff = args['step'] !== 'describe' || args['isDirect'] !== true;
+    this.#isOff = args['isDirect'] !== true;
+  }
+
+  /** Begins as soon as there are rows, if they can be streamed then. */
+  beginWithRows(): void {
+    const worker = this.#worker;
     if (this.#isOff || worker.hasEnded) return;
     // Most results are small, and there before it would be known whether they could be streamed.
-    const soon = () => void setImmediate(() => !worker.hasEnded && this.#begin());
+    const soon = () => void setImmediate(() => !worker.hasEnded && this.begin());
     if (worker.streamable === undefined) worker.output.onLastRows = soon;
     else soon();
   }
@@ -48,14 +58,18 @@ export class ResultStreaming {
 
   /** The worker has ended. @returns what the function is told when it is not to return the rows itself */
   async finish(): Promise<Reply | undefined> {
-    if (this.#stream === undefined && this.#worker.error === undefined) this.#begin();
+    if (this.#stream === undefined && this.#worker.error === undefined) this.begin();
     this.#isOff = true;
     const stream = this.#stream;
     if (stream === undefined) return undefined;
     await this.#fed;
     await stream.hasRoom();
     this.#caller.abandoned.throwIfAborted();
-    if (this.#worker.error !== undefined) return undefined;
+    if (this.#worker.error !== undefined) {
+      // That is left for the function to raise.
+      this.#caller.abandoned.removeEventListener('abort', this.#giveUp);
+      return undefined;
+    }
     this.#sink?.end(stream.rowCount);
     const receipt = randomBytes(12).toString('base64url');
     this.#caller.offer({
@@ -66,26 +80,25 @@ export class ResultStreaming {
     return { receipt, isStreamed: true };
   }
 
-  #begin(): void {
-    const { abandoned } = this.#caller;
+  /** Begins now, if there are rows that can be streamed. @returns whether it has begun */
+  begin(): boolean {
+    const { abandoned, packetBytes } = this.#caller;
     const result = this.#worker.streamable;
-    if (this.#isOff || abandoned.aborted || result === undefined) return;
+    if (this.#isOff || abandoned.aborted || result === undefined) return false;
     const { extraFloatDigits, statement } = this.#args;
     this.#sink = this.#caller.stream({
       ...result,
       hasAllDigits: Number(extraFloatDigits) >= 1,
+      isWhole: this.#worker.hasEnded && fitsInReply(this.#worker.output.rows, packetBytes),
       statement: typeof statement === 'string' ? statement : undefined,
     });
     this.#isOff = true;
-    if (this.#sink === undefined) return;
+    if (this.#sink === undefined) return false;
     const stream = this.#worker.streamTo(this.#sink);
     this.#stream = stream;
     this.#fed = this.#worker.feed(stream);
     this.#fed.catch(() => {}); // told by finish()
-    const giveUp = () => {
-      stream.stop();
-      void this.#consume();
-    };
-    abandoned.addEventListener('abort', giveUp, { once: true });
+    abandoned.addEventListener('abort', this.#giveUp, { once: true });
+    return true;
   }
 }

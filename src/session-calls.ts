@@ -13,7 +13,7 @@ import type { SessionLogins } from './session-logins.ts';
 import type { SpoolBudget } from './spool-budget.ts';
 import { maxWorkers, readSetting } from './setting-value.ts';
 import type { FindBlockers, WaitGraph } from './wait-graph.ts';
-import { fitsInReply, prepareDirectRows, prepareRows, type PreparedRows } from './transfer.ts';
+import { prepareDirectRows, prepareRows, type PreparedRows } from './transfer.ts';
 import { WorkerLauncher } from './worker-launcher.ts';
 import { listColumns } from './worker-list.ts';
 import type { Worker } from './worker.ts';
@@ -179,12 +179,14 @@ export class SessionCalls implements PoolOwner {
     };
   }
 
-  /** Gives a small result of a statement that is nothing but a launch and its result to the client, if it is there at once. */
+  /** Gives the result of a statement that is nothing but a launch and its result to the client, if rows come at once. */
   async #passOn(worker: Worker, args: Arguments, caller: Caller): Promise<Reply | undefined> {
     if (args['isDirect'] !== true || caller.plainPlace() === undefined) return undefined;
-    if (!(await worker.endsAtOnce(PASS_ON_MS)) || worker.error !== undefined) return undefined;
-    if (!fitsInReply(worker.output.rows, caller.packetBytes)) return undefined;
-    return this.#streaming(worker, { ...args, step: 'describe' }, caller).finish();
+    await worker.endsAtOnce(PASS_ON_MS);
+    const streaming = this.#streaming(worker, args, caller);
+    if (worker.error !== undefined || !streaming.begin()) return undefined;
+    await this.#untilEnd(worker, streaming.watching(caller));
+    return streaming.finish();
   }
 
   #streaming(worker: Worker, args: Arguments, caller: Caller): ResultStreaming {
@@ -206,8 +208,9 @@ export class SessionCalls implements PoolOwner {
     }
     if (args['isDirect'] === true) this.#launcher.confirm(caller);
     const streaming = this.#streaming(worker, args, caller);
+    if (args['step'] === 'describe') streaming.beginWithRows();
     if (!(await this.#untilEnd(worker, streaming.watching(caller)))) return LATER;
-    const streamed = await streaming.finish();
+    const streamed = args['step'] === 'describe' ? await streaming.finish() : undefined;
     if (worker.error !== undefined) {
       throw new WorkerFailure(worker, worker.error, () => this.#registry.drop(worker));
     }

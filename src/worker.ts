@@ -130,7 +130,7 @@ export class Worker {
   }
 
   /** What is to be known of the result before it can go to a client while it comes; undefined as long as that is not known. */
-  get streamable(): Omit<StreamableResult, 'hasAllDigits' | 'statement'> | undefined {
+  get streamable(): Omit<StreamableResult, 'hasAllDigits' | 'isWhole' | 'statement'> | undefined {
     const { columns, failure, notices, reported, hasLastRows } = this.output;
     // Those that were raised already would come behind the rows.
     if (columns === undefined || failure !== undefined || notices.length > 0) return undefined;

@@ -3,9 +3,11 @@
  * settings. Nobody should see a difference but in time, and nothing that changes a setting may go unnoticed.
  */
 import { expect } from 'chai';
+import { serialize } from 'pg-protocol';
 import { eventually } from '../support/eventually.ts';
+import { Gate, MANY_ROWS, ROWS_BEFORE_GATE } from '../support/gate.ts';
 import { TestProxy, type TestClient } from '../support/proxy.ts';
-import { RawClient } from '../support/wire.ts';
+import { fieldsOf, RawClient, type RawMessage } from '../support/wire.ts';
 
 const SHOWN = `SELECT current_setting('work_mem')`;
 const quoted = (sql: string) => sql.replaceAll("'", "''");
@@ -48,8 +50,10 @@ describe('plain launches in a row', () => {
     for (let time = 0; time < 3; time++) expect(await plain()).to.deep.equal([['4MB']]);
   };
 
-  /** How often the functions of the extension were called, once so many launches are counted: backends tell late. */
-  async function countCalls(launches: number) {
+  let countedLaunches = 0;
+
+  /** How often the functions of the extension were called in sessions that count, once all launches there are: backends tell late. */
+  async function countCalls() {
     const direct = await proxy.database.direct();
     let found = new Map<string, number>();
     await eventually(async () => {
@@ -57,26 +61,34 @@ describe('plain launches in a row', () => {
         `SELECT funcname AS name, calls FROM pg_stat_user_functions WHERE schemaname = 'pgbackground'`,
       );
       found = new Map(rows.map(({ name, calls }) => [name, Number(calls)]));
-      expect(found.get('launch')).to.equal(launches);
+      expect(found.get('launch') ?? 0).to.equal(countedLaunches);
     });
     return { questions: found.get('call') ?? 0, looks: found.get('settings_digest') ?? 0 };
   }
 
+  /** How often they are called by plain launches of these, in a session of their own. */
+  async function callsOf(...launched: readonly string[]) {
+    const before = await countCalls();
+    const counted = await proxy.connect({ options: '-c track_functions=all' });
+    for (const sql of launched) await counted.rows(reading(sql));
+    await counted.end();
+    countedLaunches += launched.length;
+    const { questions, looks } = await countCalls();
+    return { questions: questions - before.questions, looks: looks - before.looks };
+  }
+
+  const ROW = [SHOWN, SHOWN, SHOWN] as const;
+
   it('ask once each, and do not look through the settings', async () => {
-    const launchInOneSession = async (times: number) => {
-      const counted = await proxy.connect({ options: '-c track_functions=all' });
-      for (let time = 0; time < times; time++) await counted.rows(reading(SHOWN));
-      await counted.end();
-    };
-    await launchInOneSession(3);
-    const three = await countCalls(3);
-    await launchInOneSession(8);
-    const eleven = await countCalls(11);
-    expect(
-      eleven.questions - 2 * three.questions,
-      'questions of the five behind the first three',
-    ).to.equal(5);
-    expect(eleven.looks - 2 * three.looks, 'looks of these').to.equal(0);
+    const three = await callsOf(...ROW);
+    const eight = await callsOf(...ROW, SHOWN, SHOWN, SHOWN, SHOWN, SHOWN);
+    expect(eight).to.deep.equal({ questions: three.questions + 5, looks: three.looks });
+  });
+
+  it('ask once also where the worker goes on behind its first rows', async () => {
+    const three = await callsOf(...ROW);
+    const four = await callsOf(...ROW, `${MANY_ROWS} UNION ALL SELECT '' || pg_sleep(0.05)`);
+    expect(four).to.deep.equal({ questions: three.questions + 1, looks: three.looks });
   });
 
   describe('give', () => {
@@ -146,6 +158,94 @@ describe('plain launches in a row', () => {
         'SELECT workers_launched::int, workers_completed::int FROM pg_background_stats_v2()',
       );
       expect(stats).to.deep.equal([[3, 3]]);
+    });
+  });
+
+  describe('give, in the call that launches,', () => {
+    let gate: Gate;
+    let raw: RawClient;
+
+    beforeEach(async () => {
+      gate = new Gate(await proxy.database.direct());
+      await gate.close();
+      raw = await RawClient.login(proxy.port, { user: 'postgres', database: proxy.database.name });
+      for (let time = 0; time < 3; time++) await raw.query(reading(SHOWN));
+    });
+    afterEach(async () => {
+      await gate.open();
+      raw.socket.destroy();
+    });
+
+    const begin = async (sql: string) => {
+      raw.socket.write(serialize.query(reading(sql)));
+      await raw.until('D');
+    };
+    const cancel = async () =>
+      (await proxy.database.direct()).query('SELECT pg_cancel_backend($1)', [raw.pid]);
+    const handles = async () => {
+      const [, row] = await raw.query('SELECT count(*) FROM pg_background_list_v2() AS (pid int)');
+      return Number(row?.body.subarray(6).toString());
+    };
+    const typesOf = (messages: readonly { type: string }[]) =>
+      messages.map(({ type }) => type).join('');
+
+    it('the first rows of a worker that goes on', async () => {
+      await begin(ROWS_BEFORE_GATE);
+      await gate.open();
+      const answer = await raw.until('Z');
+      expect(typesOf(answer)).to.match(/^D+CZ$/);
+      expect(answer.at(-2)?.body.toString()).to.equal('SELECT 101\0');
+    });
+
+    it('more rows than a packet holds', async () => {
+      const answer = await raw.query(
+        reading(`SELECT repeat('x', 1000) FROM generate_series(1, 5000)`),
+      );
+      expect(typesOf(answer)).to.match(/^TD{5000}CZ$/);
+      expect(answer.at(-2)?.body.toString()).to.equal('SELECT 5000\0');
+    });
+
+    it('an error behind rows, which ends handle and result', async () => {
+      const answer = await raw.query(
+        reading(`SELECT repeat('x', 1000) || 1/(50-g) FROM generate_series(1, 100) AS g`),
+      );
+      expect(typesOf(answer)).to.equal(`T${'D'.repeat(49)}EZ`);
+      const error = fieldsOf(answer.at(-2) as RawMessage);
+      expect(error).to.include({ C: '22012', M: 'division by zero' });
+      expect(error['W']).to.match(/background worker, pid \d+/);
+      expect(await handles()).to.equal(0);
+    });
+
+    it('the notices between rows', async () => {
+      await raw.query(`CREATE OR REPLACE FUNCTION says(n int) RETURNS text LANGUAGE plpgsql AS $$
+        BEGIN IF n % 100 = 0 THEN RAISE NOTICE 'at %', n; END IF; RETURN repeat('x', 1000); END $$`);
+      for (let time = 0; time < 3; time++) await raw.query(reading(SHOWN));
+      const answer = await raw.query(reading('SELECT says(n) FROM generate_series(1, 300) AS n'));
+      expect(typesOf(answer)).to.equal(`T${`${'D'.repeat(99)}ND`.repeat(3)}CZ`);
+    });
+
+    it('nothing behind an error when they are cancelled, and the worker goes on', async () => {
+      await raw.query('CREATE TABLE IF NOT EXISTS went_on (n int)');
+      for (let time = 0; time < 3; time++) await raw.query(reading(SHOWN));
+      await begin(`INSERT INTO went_on VALUES (1); ${ROWS_BEFORE_GATE}`);
+      await cancel();
+      const answer = await raw.until('Z');
+      expect(typesOf(answer)).to.match(/^D*EZ$/);
+      expect(fieldsOf(answer.at(-2) as RawMessage)['C']).to.equal('57014');
+      expect(await handles()).to.equal(0);
+      await gate.open();
+      const direct = await proxy.database.direct();
+      await eventually(async () => {
+        const { rows } = await direct.query('TABLE went_on');
+        expect(rows).to.have.length(1);
+      });
+    });
+
+    it('what the next one gives when the client has gone in the midst of rows', async () => {
+      await begin(ROWS_BEFORE_GATE);
+      raw.socket.destroy();
+      await gate.open();
+      expect(await plain()).to.deep.equal([['4MB']]);
     });
   });
 
