@@ -3,12 +3,17 @@ import { open, unlink, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BackgroundError } from './errors.ts';
-import { FrameReader } from './frames.ts';
+import { FrameRun, type FrameBlock } from './frame-run.ts';
 import type { SpoolBudget } from './spool-budget.ts';
 
 /** Above this many bytes that wait for the disk, the worker's connection is paused. */
 const HIGH_WATER_BYTES = 1024 * 1024;
-const READ_BYTES = 256 * 1024;
+
+/** About so many bytes are written, and read, at a time. */
+const WRITE_BYTES = 256 * 1024;
+
+/** Rows that are less of the memory which they lie in are copied, so that the rest of it is free. */
+const MIN_SHARE = 0.25;
 
 /**
  * The rows of one worker's result, as the DataRow messages that brought them: in memory up to a
@@ -19,10 +24,14 @@ export class RowSpool {
   rowCount = 0;
   readonly #memoryBytes: number;
   readonly #budget: SpoolBudget;
-  #frames: Buffer[] = [];
-  #framesBytes = 0;
+  /** In memory: blocks, and behind them what may still become longer. */
+  #blocks: FrameBlock[] = [];
+  readonly #run = new FrameRun();
+  #waitingBytes = 0;
   #heldBytes = 0;
   #file: FileHandle | undefined;
+  /** In the file, one behind the other, and before those in memory. */
+  #written: { readonly length: number; readonly count: number }[] = [];
   #fileBytes = 0;
   #writing: Promise<void> | undefined;
   #failure: Error | undefined;
@@ -39,24 +48,27 @@ export class RowSpool {
   }
 
   /**
-   * Keeps a copy of a row. @returns a promise when the caller should pause until it settles
+   * Keeps a row, and the memory in which it lies. @returns a promise when the caller should pause until it settles
    * @throws BackgroundError 53400 beyond the budget; the promise may reject with the same
    */
   add(frame: Buffer): Promise<void> | undefined {
     if (this.#failure) throw this.#failure;
     const granted = this.#budget.take(frame.length, this.#heldBytes);
     this.#heldBytes += frame.length;
-    this.#framesBytes += frame.length;
+    this.#waitingBytes += frame.length;
     this.rowCount++;
-    this.#frames.push(Buffer.from(frame));
+    if (!this.#run.add(frame)) {
+      this.#endRun();
+      this.#run.add(frame);
+    }
     if (
       this.#writing === undefined &&
-      this.#framesBytes > (this.#file ? READ_BYTES : this.#memoryBytes)
+      this.#waitingBytes > (this.#file ? WRITE_BYTES : this.#memoryBytes)
     ) {
       this.#writing = this.#flush().finally(() => (this.#writing = undefined));
     }
     const written =
-      this.#writing !== undefined && this.#framesBytes > HIGH_WATER_BYTES
+      this.#writing !== undefined && this.#waitingBytes > HIGH_WATER_BYTES
         ? this.#writing
         : undefined;
     return granted === undefined ? written : granted.then(() => written);
@@ -66,36 +78,26 @@ export class RowSpool {
   reset(): void {
     this.#budget.giveBack(this.#heldBytes);
     this.#heldBytes = 0;
-    this.#framesBytes = 0;
-    this.#frames = [];
+    this.#waitingBytes = 0;
+    this.#run.take();
+    this.#blocks = [];
+    this.#written = [];
     this.#fileBytes = 0;
     this.rowCount = 0;
   }
 
-  /** The rows in their order. The frames belong to the caller. */
-  async *read(): AsyncGenerator<Buffer> {
-    for await (const frames of this.readBatches()) yield* frames;
-  }
-
-  /** The same, many at a time. */
-  async *readBatches(): AsyncGenerator<readonly Buffer[]> {
+  /** The rows in their order, many at a time. */
+  async *read(): AsyncGenerator<FrameBlock> {
     await this.#writing;
     if (this.#failure) throw this.#failure;
-    if (this.#file !== undefined) {
-      let ready: Buffer[] = [];
-      const reader = new FrameReader((_type, frame) => ready.push(frame));
-      for (let at = 0; at < this.#fileBytes;) {
-        const chunk = Buffer.allocUnsafe(Math.min(READ_BYTES, this.#fileBytes - at));
-        const { bytesRead } = await this.#file.read(chunk, 0, chunk.length, at);
-        if (bytesRead === 0)
-          throw new BackgroundError('58030', 'the temporary file of a result ended early');
-        at += bytesRead;
-        reader.push(chunk.subarray(0, bytesRead));
-        if (ready.length > 0) yield ready;
-        ready = [];
-      }
+    let at = 0;
+    for (const { length, count } of this.#written) {
+      if (this.#file === undefined || at >= this.#fileBytes) return; // it was reset
+      yield { bytes: await readWhole(this.#file, at, length), count };
+      at += length;
     }
-    if (this.#frames.length > 0) yield this.#frames;
+    this.#endRun();
+    yield* this.#blocks;
   }
 
   async close(): Promise<void> {
@@ -106,20 +108,25 @@ export class RowSpool {
     await this.#file?.close();
   }
 
+  #endRun(): void {
+    const block = this.#run.take();
+    if (block === undefined) return;
+    const { bytes, count } = block;
+    const isSmallPart = bytes.length < bytes.buffer.byteLength * MIN_SHARE;
+    this.#blocks.push(isSmallPart ? { bytes: Buffer.from(bytes), count } : block);
+  }
+
   async #flush(): Promise<void> {
     try {
       this.#file ??= await openUnnamed();
-      while (this.#framesBytes > 0 && !this.#isClosed) {
-        const chunk = Buffer.concat(this.#frames);
+      while (this.#waitingBytes > 0 && !this.#isClosed) {
+        const { bytes, count } = this.#takeWaiting();
         const at = this.#fileBytes;
-        this.#frames = [];
-        this.#framesBytes = 0;
-        this.#fileBytes += chunk.length;
-        for (let done = 0; done < chunk.length;) {
-          done += (await this.#file.write(chunk, done, chunk.length - done, at + done))
-            .bytesWritten;
-        }
-        if (this.#framesBytes < READ_BYTES) break;
+        this.#waitingBytes -= bytes.length;
+        this.#fileBytes += bytes.length;
+        this.#written.push({ length: bytes.length, count });
+        await writeWhole(this.#file, at, bytes);
+        if (this.#waitingBytes < WRITE_BYTES) break;
       }
     } catch (cause) {
       this.#failure = new BackgroundError(
@@ -129,6 +136,36 @@ export class RowSpool {
       );
     }
   }
+
+  /** The blocks that are first in memory, as one. */
+  #takeWaiting(): FrameBlock {
+    this.#endRun();
+    let length = 0;
+    let end = 0;
+    while (end < this.#blocks.length && length < WRITE_BYTES)
+      length += (this.#blocks[end++] as FrameBlock).bytes.length;
+    const taken = this.#blocks.splice(0, end);
+    return {
+      bytes: Buffer.concat(taken.map(({ bytes }) => bytes)),
+      count: taken.reduce((sum, { count }) => sum + count, 0),
+    };
+  }
+}
+
+async function writeWhole(file: FileHandle, at: number, bytes: Buffer): Promise<void> {
+  for (let done = 0; done < bytes.length;)
+    done += (await file.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
+}
+
+async function readWhole(file: FileHandle, at: number, length: number): Promise<Buffer> {
+  const bytes = Buffer.allocUnsafe(length);
+  for (let done = 0; done < length;) {
+    const { bytesRead } = await file.read(bytes, done, length - done, at + done);
+    if (bytesRead === 0)
+      throw new BackgroundError('58030', 'the temporary file of a result ended early');
+    done += bytesRead;
+  }
+  return bytes;
 }
 
 async function openUnnamed(): Promise<FileHandle> {

@@ -1,6 +1,7 @@
 import type { BackendConnection } from './backend-connection.ts';
 import { EndableWaits } from './endable-waits.ts';
 import type { ReportFields } from './errors.ts';
+import { FrameRun } from './frame-run.ts';
 import type { RowSink } from './row-sink.ts';
 
 /**
@@ -13,10 +14,8 @@ export class RowStream {
   #connection: BackendConnection | undefined;
   #isPaused = false;
   readonly #pid: number;
-  /** The memory of the rows that were not handed on yet, and where they stand in it. */
-  #memory: ArrayBufferLike | undefined;
-  #from = 0;
-  #to = 0;
+  /** The rows that were not handed on yet. */
+  readonly #run = new FrameRun();
   #room: Promise<void> | undefined;
   #isStopped = false;
   readonly #waits = new EndableWaits();
@@ -32,23 +31,18 @@ export class RowStream {
   add(frame: Buffer, rowCount = 1): void {
     if (this.#isStopped) return;
     this.rowCount += rowCount;
-    if (frame.buffer === this.#memory && frame.byteOffset === this.#to) {
-      this.#to += frame.length;
-      return;
+    if (!this.#run.isEmpty) {
+      if (this.#run.add(frame)) return;
+      this.flush();
     }
-    this.flush();
-    this.#memory = frame.buffer;
-    this.#from = frame.byteOffset;
-    this.#to = frame.byteOffset + frame.length;
+    this.#run.add(frame);
     queueMicrotask(() => this.flush());
   }
 
   flush(): void {
-    if (this.#memory === undefined) return;
-    const frames = Buffer.from(this.#memory, this.#from, this.#to - this.#from);
-    this.#memory = undefined;
-    if (this.#isStopped) return;
-    const drained = this.#sink.rows(frames);
+    const block = this.#run.take();
+    if (block === undefined || this.#isStopped) return;
+    const drained = this.#sink.rows(block.bytes);
     if (drained === undefined) return;
     const room = this.#waits.until(drained);
     this.#room = room;
@@ -84,7 +78,7 @@ export class RowStream {
   /** Nobody wants more of it: what comes is dropped, and does not wait for whoever reads slowly. */
   stop(): void {
     this.#isStopped = true;
-    this.#memory = undefined;
+    this.#run.take();
     this.#waits.end();
     this.#goOn();
   }

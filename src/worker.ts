@@ -148,8 +148,8 @@ export class Worker {
     const connection = this.hasEnded ? undefined : this.connection;
     connection?.pause();
     try {
-      for await (const frames of this.output.rows.readBatches()) {
-        stream.add(Buffer.concat(frames), frames.length);
+      for await (const { bytes, count } of this.output.rows.read()) {
+        stream.add(bytes, count);
         await stream.hasRoom();
         if (stream.isStopped) break;
       }

@@ -206,10 +206,12 @@ describe('plain launches in a row', () => {
     });
 
     it('an error behind rows, which ends handle and result', async () => {
-      const answer = await raw.query(
-        reading(`SELECT repeat('x', 1000) || 1/(50-g) FROM generate_series(1, 100) AS g`),
+      await begin(
+        `${ROWS_BEFORE_GATE} UNION ALL SELECT '' || 1/(g-g) FROM generate_series(1, 1) AS g`,
       );
-      expect(typesOf(answer)).to.equal(`T${'D'.repeat(49)}EZ`);
+      await gate.open();
+      const answer = await raw.until('Z');
+      expect(typesOf(answer)).to.match(/^D{100}EZ$/);
       const error = fieldsOf(answer.at(-2) as RawMessage);
       expect(error).to.include({ C: '22012', M: 'division by zero' });
       expect(error['W']).to.match(/background worker, pid \d+/);
@@ -220,8 +222,9 @@ describe('plain launches in a row', () => {
       await raw.query(`CREATE OR REPLACE FUNCTION says(n int) RETURNS text LANGUAGE plpgsql AS $$
         BEGIN IF n % 100 = 0 THEN RAISE NOTICE 'at %', n; END IF; RETURN repeat('x', 1000); END $$`);
       for (let time = 0; time < 3; time++) await raw.query(reading(SHOWN));
-      const answer = await raw.query(reading('SELECT says(n) FROM generate_series(1, 300) AS n'));
-      expect(typesOf(answer)).to.equal(`T${`${'D'.repeat(99)}ND`.repeat(3)}CZ`);
+      await begin(`${ROWS_BEFORE_GATE} UNION ALL SELECT says(n) FROM generate_series(1, 300) AS n`);
+      await gate.open();
+      expect(typesOf(await raw.until('Z'))).to.match(/^D{199}(ND{100}){2}NDCZ$/);
     });
 
     it('nothing behind an error when they are cancelled, and the worker goes on', async () => {

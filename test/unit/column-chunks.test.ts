@@ -1,14 +1,18 @@
 import { expect } from 'chai';
 import { arrayLiteral, binaryColumns, literalColumns } from '../../src/column-chunks.ts';
+import { ProtocolError } from '../../src/errors.ts';
+import type { FrameBlock } from '../../src/frame-run.ts';
 import { bytes, dataRow, int32 } from '../support/messages.ts';
+import { rejectionOf } from '../support/rejection.ts';
 
-async function* stream(rows: readonly Buffer[]): AsyncGenerator<Buffer> {
-  yield* rows;
+async function* stream(...blocks: readonly (readonly Buffer[])[]): AsyncGenerator<FrameBlock> {
+  for (const rows of blocks) yield { bytes: Buffer.concat(rows), count: rows.length };
 }
 
 async function chunksOf(rows: readonly Buffer[], columnCount: number) {
   const chunks = [];
-  for await (const chunk of binaryColumns(stream(rows), columnCount)) chunks.push(chunk);
+  for await (const chunk of binaryColumns(stream(...(rows.length > 0 ? [rows] : [])), columnCount))
+    chunks.push(chunk);
   return chunks;
 }
 
@@ -54,25 +58,33 @@ describe('binaryColumns', () => {
     expect(await chunksOf([dataRow(), dataRow()], 0)).to.deep.equal([{ rows: 2, columns: [] }]);
   });
 
-  it('begins a new chunk after 1000 rows', async () => {
-    const rows = Array.from({ length: 2001 }, (_value, at) => dataRow(String(at)));
-    const chunks = await chunksOf(rows, 1);
+  it('gives a chunk for each block', async () => {
+    const blocks = stream([dataRow('1'), dataRow('2')], [dataRow('3')]);
+    const chunks = [];
+    for await (const chunk of binaryColumns(blocks, 1)) chunks.push(chunk);
 
-    expect(chunks.map((chunk) => chunk.rows)).to.deep.equal([1000, 1000, 1]);
-    expect(chunks[2]?.columns).to.deep.equal([textArray(['2000'])]);
+    expect(chunks).to.deep.equal([
+      { rows: 2, columns: [textArray(['1', '2'])] },
+      { rows: 1, columns: [textArray(['3'])] },
+    ]);
   });
 
-  it('begins a new chunk after 256 KiB', async () => {
-    const row = dataRow('x'.repeat(128 * 1024 - 11)); // 128 KiB with header, count and length
-    const chunks = await chunksOf([row, row, row, row, row], 1);
-
-    expect(chunks.map((chunk) => chunk.rows)).to.deep.equal([2, 2, 1]);
+  it('copies values of any length', async () => {
+    const values = Array.from({ length: 100 }, (_value, length) => 'x'.repeat(length));
+    expect(await chunksOf([dataRow(...values), dataRow(...values)], 100)).to.deep.equal([
+      { rows: 2, columns: values.map((value) => textArray([value, value])) },
+    ]);
   });
 
-  it('puts a row that is larger than a chunk into one of its own', async () => {
-    const row = dataRow('x'.repeat(300 * 1024));
-    expect((await chunksOf([row, row], 1)).map((chunk) => chunk.rows)).to.deep.equal([1, 1]);
-  });
+  for (const [what, row] of [
+    ['more', dataRow('1', '2')],
+    ['fewer', dataRow()],
+  ] as const) {
+    it(`refuses a row of ${what} columns than there should be`, async () => {
+      const error = await rejectionOf(chunksOf([row, dataRow('1')], 1));
+      expect(error).to.be.instanceOf(ProtocolError);
+    });
+  }
 });
 
 describe('literalColumns', () => {

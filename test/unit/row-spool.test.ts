@@ -3,6 +3,7 @@ import { mkdtemp, readdir, readlink, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BackgroundError } from '../../src/errors.ts';
+import { FrameReader } from '../../src/frames.ts';
 import { RowSpool } from '../../src/row-spool.ts';
 import { SpoolBudget } from '../../src/spool-budget.ts';
 import { dataRow } from '../support/messages.ts';
@@ -17,7 +18,12 @@ function roomy(): SpoolBudget {
 
 async function rowsOf(spool: RowSpool): Promise<Buffer[]> {
   const rows: Buffer[] = [];
-  for await (const row of spool.read()) rows.push(row);
+  const reader = new FrameReader((_type, frame) => rows.push(frame));
+  for await (const { bytes, count } of spool.read()) {
+    const before = rows.length;
+    reader.push(bytes);
+    expect(rows.length - before, 'rows of a block').to.equal(count);
+  }
   return rows;
 }
 
@@ -114,13 +120,27 @@ describe('RowSpool', () => {
     expect(Buffer.concat(await rowsOf(spool)).equals(Buffer.concat(all))).to.equal(true);
   });
 
-  it('keeps copies of the rows', async () => {
+  it('gives rows that lie behind each other in memory as one, and copies none of them', async () => {
+    const read = Buffer.alloc(dataRow('abc').length * 3, dataRow('abc'));
     const spool = spoolOf(MIB);
-    const row = dataRow('abc');
-    await spool.add(row);
-    row.fill(0);
+    for (let at = 0; at < read.length; at += read.length / 3)
+      await spool.add(read.subarray(at, at + read.length / 3));
+    const blocks = [];
+    for await (const block of spool.read()) blocks.push(block);
 
-    expect(await rowsOf(spool)).to.deep.equal([dataRow('abc')]);
+    expect(blocks).to.deep.equal([{ bytes: read, count: 3 }]);
+    expect(blocks[0]?.bytes.buffer).to.equal(read.buffer);
+  });
+
+  it('does not keep what was read with a row, where that is much more', async () => {
+    const read = Buffer.concat([Buffer.alloc(64 * KIB), dataRow('abc')]);
+    const spool = spoolOf(MIB);
+    await spool.add(read.subarray(64 * KIB));
+    const blocks = [];
+    for await (const block of spool.read()) blocks.push(block);
+
+    expect(blocks).to.deep.equal([{ bytes: dataRow('abc'), count: 1 }]);
+    expect(blocks[0]?.bytes.buffer).to.not.equal(read.buffer);
   });
 
   it('gives nothing when there are no rows', async () => {
