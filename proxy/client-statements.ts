@@ -1,4 +1,9 @@
-import { decodeRowDescription, MessageType, type ColumnType } from '../src/index.ts';
+import {
+  decodeRowDescription,
+  MessageType,
+  type ColumnType,
+  type StatementPlace,
+} from '../src/index.ts';
 import { ExtendedQuery } from './extended-query.ts';
 import { LoneQuery } from './lone-query.ts';
 import { PendingAnswers } from './pending-answers.ts';
@@ -13,7 +18,9 @@ export class ClientStatements {
   #lone: LoneQuery | undefined;
   /** The columns of what runs, as the client was told. */
   #columns = NO_COLUMNS;
+  /** How many messages there were, and the number of the first since all was answered. */
   #messageCount = 0;
+  #firstUnanswered = 0;
   /** What is known of the last message: whether all before it was answered, and outside a transaction block. */
   #allAnswered = false;
   #isInTransaction = false;
@@ -49,12 +56,18 @@ export class ClientStatements {
     return this.#pending.isIdle;
   }
 
+  /** Where the statement stands that running() gives. */
+  get place(): StatementPlace {
+    return { first: this.#firstUnanswered, last: this.#messageCount };
+  }
+
   /** The client has sent a message of this type. */
   sent(type: number): void {
     this.#messageCount++;
     this.#lone = undefined;
     this.#allAnswered = this.#pending.areNone;
     this.#isInTransaction = !this.#pending.isIdle;
+    if (this.#allAnswered) this.#firstUnanswered = this.#messageCount;
     this.#pending.sent(type);
   }
 
@@ -76,7 +89,7 @@ export class ClientStatements {
   seen(type: number, bytes: Buffer, from: number, to: number, text?: string): boolean {
     if (type === MessageType.query) {
       if (text !== undefined && this.#allAnswered)
-        this.#lone = new LoneQuery(text.slice(0, -1), this.#isInTransaction, this.#messageCount);
+        this.#lone = new LoneQuery(text.slice(0, -1), this.#isInTransaction);
       this.#extended.unseen(type);
       return false;
     }

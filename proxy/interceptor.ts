@@ -10,6 +10,7 @@ import {
   type ReportFields,
   type RowSink,
   type SessionEvents,
+  type StatementPlace,
   type StreamableResult,
   type Verb,
 } from '../src/index.ts';
@@ -132,12 +133,13 @@ export class Interceptor implements SessionEvents {
     return true;
   }
 
-  plainPlace(): number | undefined {
-    const { lone, columns } = this.#asked;
-    if (lone === undefined || columns.length === 0) return undefined;
+  plainPlace(text: string | undefined): StatementPlace | undefined {
+    const statement = this.#asked.running(text);
+    const { columns, place } = this.#asked;
+    if (statement === undefined || columns.length === 0) return undefined;
     // The input function of a type that somebody has made may do anything.
     const isBuiltIn = columns.every(({ oid }) => oid < FIRST_NORMAL_OID);
-    return isBuiltIn && lone.isResultOfLaunch ? lone.place : undefined;
+    return isBuiltIn && statement.isResultOfLaunch ? place : undefined;
   }
 
   stream(verb: Verb, result: StreamableResult): RowSink | undefined {
@@ -148,7 +150,7 @@ export class Interceptor implements SessionEvents {
     if (!isSameForClient(result, this.#asked.columns, this.#parameters.values)) return undefined;
     const isPlain =
       verb === 'pg_background_launch'
-        ? this.#asked.lone?.isResultOfLaunch === true
+        ? statement.isResultOfLaunch
         : statement.plainResult?.verb === verb;
     if (!isPlain) return undefined;
     this.#stream = new ClientStream({

@@ -4,18 +4,9 @@ import { StatementText } from './statement-text.ts';
 export class LoneQuery extends StatementText {
   readonly startedAt = Date.now();
   readonly isInTransaction: boolean;
-  /** Its place among all messages of the client. */
-  readonly place: number;
 
-  constructor(text: string, isInTransaction: boolean, place: number) {
+  constructor(text: string, isInTransaction: boolean) {
     super(text);
     this.isInTransaction = isInTransaction;
-    this.place = place;
-  }
-
-  /** Whether it is nothing but the result of a launch. */
-  get isResultOfLaunch(): boolean {
-    const result = this.plainResult;
-    return result?.verb === 'pg_background_result' && result.isOfLaunch;
   }
 }

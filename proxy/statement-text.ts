@@ -15,4 +15,10 @@ export class StatementText {
     this.#plainResult ??= { found: plainResultOf(this.text) };
     return this.#plainResult.found;
   }
+
+  /** Whether it is nothing but the result of a launch. */
+  get isResultOfLaunch(): boolean {
+    const result = this.plainResult;
+    return result?.verb === 'pg_background_result' && result.isOfLaunch;
+  }
 }

@@ -470,6 +470,15 @@ END
 $function$;
 COMMENT ON FUNCTION pgbackground.shown_settings() IS 'Gives what SHOW ALL gives: name, setting, description.';
 
+-- The proxy knows a prepared statement by its name, which SQL may have given to another.
+CREATE FUNCTION pgbackground.statement()
+RETURNS pg_catalog.text LANGUAGE plpgsql STABLE AS $function$
+BEGIN
+  RETURN CASE WHEN pg_catalog.octet_length(pg_catalog.current_query()) OPERATOR(pg_catalog.<=) 1024 THEN pg_catalog.current_query() END;
+END
+$function$;
+COMMENT ON FUNCTION pgbackground.statement() IS 'Gives the text of the statement that the client has sent, if it is short.';
+
 -- The settings go along when the proxy has not been sent these before, or has forgotten them. Where the
 -- session has sent nothing but plain launches, the proxy knows that they are the same, and has said so.
 CREATE FUNCTION pgbackground.launch(verb pg_catalog.text, sql pg_catalog.text, queue_size integer)
@@ -498,6 +507,7 @@ BEGIN
       'workerTimeout', pg_catalog.current_setting('pg_background.worker_timeout', true),
       'isUnchanged', plain, 'settingsDigest', digest, 'settings', CASE WHEN sent THEN NULL ELSE pgbackground.session_settings() END,
       'isDirect', CASE WHEN plain AND pg_catalog.split_part(stack, pg_catalog.chr(10), 3) OPERATOR(pg_catalog.=) '' THEN pgbackground.is_visible('pg_background_result') END,
+      'statement', CASE WHEN pg_catalog.strpos(pg_catalog.current_query(), 'pg_background_result') OPERATOR(pg_catalog.>) 0 THEN pgbackground.statement() END,
       'extraFloatDigits', pg_catalog.current_setting('extra_float_digits'),
       'custom', pgbackground.custom_settings(sql)));
     EXIT WHEN reply OPERATOR(pg_catalog.->) 'sendSettings' IS NULL;

@@ -59,6 +59,7 @@ export const internalFunctions = [
   'settings_digest()',
   'shown_settings()',
   'custom_settings(pg_catalog.text)',
+  'statement()',
   'launch(pg_catalog.text, pg_catalog.text, pg_catalog.int4)',
   'was_streamed(pg_catalog.int4)',
   'is_visible(pg_catalog.text)',

@@ -1,5 +1,5 @@
 import { answerOf, encodeReply, refusalOf, type Answer } from './answer.ts';
-import { progressOf } from './call-arguments.ts';
+import { progressOf, statementOf } from './call-arguments.ts';
 import {
   isVerb,
   openPayload,
@@ -284,7 +284,7 @@ export class BackgroundSession {
         call.awaited = worker;
         return true;
       },
-      plainPlace: () => this.#events.plainPlace(),
+      plainPlace: () => this.#events.plainPlace(statementOf(args)),
       stream: (result) => this.#events.stream(verb, result),
       offer: (result) => {
         this.#releaseOffered(call);

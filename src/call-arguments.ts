@@ -1,6 +1,6 @@
 import type { Arguments } from './callback.ts';
 import { cutText } from './database-text.ts';
-import { BackgroundError } from './errors.ts';
+import { BackgroundError, type DatabaseText } from './errors.ts';
 import { defaultQueueSize, readSetting } from './setting-value.ts';
 import type { Progress } from './worker-order.ts';
 
@@ -23,6 +23,12 @@ export function queueSizeOf(args: Arguments): number {
     });
   }
   return bytes;
+}
+
+/** The text of the statement in which a function was called, where it has said so. */
+export function statementOf(args: Arguments): DatabaseText | undefined {
+  const { statement } = args;
+  return typeof statement === 'string' ? statement : undefined;
 }
 
 /** What a worker reports, within the limits of the C extension. */

@@ -21,7 +21,7 @@ export {
 } from './engine.ts';
 export { isCustomSetting, MAY_BE_MISPLACED, MISPLACED_DEFAULTS } from './session-defaults.ts';
 export type { BackgroundSession } from './background-session.ts';
-export type { SessionEvents } from './session-events.ts';
+export type { SessionEvents, StatementPlace } from './session-events.ts';
 export { defaultEngineSettings, type EngineSettings } from './settings.ts';
 export { Authenticator } from './authenticator.ts';
 export { BackendConnection, type LoginTarget } from './backend-connection.ts';

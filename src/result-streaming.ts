@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { statementOf } from './call-arguments.ts';
 import type { Arguments } from './callback.ts';
 import type { RowSink } from './row-sink.ts';
 import type { RowStream } from './row-stream.ts';
@@ -85,12 +86,11 @@ export class ResultStreaming {
     const { abandoned, packetBytes } = this.#caller;
     const result = this.#worker.streamable;
     if (this.#isOff || abandoned.aborted || result === undefined) return false;
-    const { extraFloatDigits, statement } = this.#args;
     this.#sink = this.#caller.stream({
       ...result,
-      hasAllDigits: Number(extraFloatDigits) >= 1,
+      hasAllDigits: Number(this.#args['extraFloatDigits']) >= 1,
       isWhole: this.#worker.hasEnded && fitsInReply(this.#worker.output.rows, packetBytes),
-      statement: typeof statement === 'string' ? statement : undefined,
+      statement: statementOf(this.#args),
     });
     this.#isOff = true;
     if (this.#sink === undefined) return false;

@@ -1,4 +1,5 @@
 import type { SignedContext } from './callback.ts';
+import type { StatementPlace } from './session-events.ts';
 
 /** Settings as a function has sent them. */
 export type SentSettings = Readonly<Record<string, unknown>>;
@@ -40,7 +41,7 @@ export function signerOf({ kind, roleOid }: SignedContext): string {
 export interface LaunchPlace {
   readonly context: SignedContext;
   /** See SessionEvents: undefined where the statement is not plain. */
-  plainPlace(): number | undefined;
+  plainPlace(): StatementPlace | undefined;
 }
 
 /** After so long, settings may be others although nobody has said so: the server may have read its configuration again. */
@@ -54,7 +55,7 @@ export class UnchangedSettings {
   /** Of the last launch in a plain statement. */
   #last:
     | {
-        readonly place: number;
+        place: StatementPlace;
         readonly signer: string;
         readonly settings: SentSettings;
         readonly toldAt: number;
@@ -94,13 +95,16 @@ export class UnchangedSettings {
   /** The launch right before, if only our functions were called between. */
   #lastBefore(launch: LaunchPlace) {
     const last = this.#last;
-    if (!last?.isConfirmed || last.place + 1 !== launch.plainPlace()) return undefined;
+    if (!last?.isConfirmed || last.place.last + 1 !== launch.plainPlace()?.first) return undefined;
     return last.signer === signerOf(launch.context) ? last : undefined;
   }
 
   /** The functions in a plain statement are ours. */
   confirm(launch: LaunchPlace): void {
-    if (this.#last !== undefined && this.#last.place === launch.plainPlace())
-      this.#last.isConfirmed = true;
+    const place = launch.plainPlace();
+    if (this.#last === undefined || place?.first !== this.#last.place.first) return;
+    // What ends the statement may have come meanwhile.
+    this.#last.place = place;
+    this.#last.isConfirmed = true;
   }
 }

@@ -9,6 +9,7 @@ import type { PoolOwner } from './connection-pool.ts';
 import { notAttached, Registry } from './registry.ts';
 import { ResultStreaming } from './result-streaming.ts';
 import type { RowSink, StreamableResult } from './row-sink.ts';
+import type { StatementPlace } from './session-events.ts';
 import type { SessionLogins } from './session-logins.ts';
 import type { SpoolBudget } from './spool-budget.ts';
 import { maxWorkers, readSetting } from './setting-value.ts';
@@ -53,7 +54,7 @@ export interface Caller {
   /** Where the result can go while it comes, see SessionEvents. */
   stream(result: StreamableResult): RowSink | undefined;
   /** The place of the asking statement where it is plain, see SessionEvents. */
-  plainPlace(): number | undefined;
+  plainPlace(): StatementPlace | undefined;
   /** Whether the asking statement can end now and be run again when the worker has ended. */
   leave(worker: Worker): boolean;
   /** How many bytes of an answer one packet carries for the asking role. */

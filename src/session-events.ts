@@ -1,6 +1,12 @@
 import type { Verb } from './api.ts';
-import type { ReportFields } from './errors.ts';
+import type { DatabaseText, ReportFields } from './errors.ts';
 import type { RowSink, StreamableResult } from './row-sink.ts';
+
+/** The numbers of a statement's messages among all that the client has sent. */
+export interface StatementPlace {
+  readonly first: number;
+  readonly last: number;
+}
 
 /** What a session's stream has to be told, so that the client sees what the C extension would show. */
 export interface SessionEvents {
@@ -20,10 +26,11 @@ export interface SessionEvents {
    */
   canRepeat(verb: Verb, worker: { readonly pid: number; readonly cookie: string }): boolean;
   /**
-   * The place, among all messages of the client, of a statement that is nothing but a result of a launch and
-   * cannot have changed a setting; undefined for any other.
+   * Where the statement that runs stands, if it is nothing but a result of a launch and cannot have changed a
+   * setting; undefined for any other.
+   * @param statement the text that the server runs, as the function has told it
    */
-  plainPlace(): number | undefined;
+  plainPlace(statement: DatabaseText | undefined): StatementPlace | undefined;
   /**
    * Where a result's rows can go while they come, if the statement that runs is nothing but this call and
    * the client would be sent the same bytes; undefined where the function must return them.

@@ -2,7 +2,7 @@
   GET DIAGNOSTICS stack = PG_CONTEXT;
   description := pgbackground.call(verb, pg_catalog.json_build_object('step', 'describe', 'pid', pid, 'cookie', cookie::pg_catalog.text,
     'isDirect', pg_catalog.strpos(stack, pg_catalog.chr(10)) OPERATOR(pg_catalog.=) 0 AND pgbackground.is_visible(verb),
-    'statement', CASE WHEN pg_catalog.octet_length(pg_catalog.current_query()) OPERATOR(pg_catalog.<=) 1024 THEN pg_catalog.current_query() END,
+    'statement', pgbackground.statement(),
     'extraFloatDigits', pg_catalog.current_setting('extra_float_digits')));
   IF description OPERATOR(pg_catalog.->) 'later' IS NOT NULL THEN
     RETURN;

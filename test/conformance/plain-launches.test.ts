@@ -11,6 +11,7 @@ import { fieldsOf, RawClient, type RawMessage } from '../support/wire.ts';
 
 const SHOWN = `SELECT current_setting('work_mem')`;
 const quoted = (sql: string) => sql.replaceAll("'", "''");
+const READING = 'SELECT * FROM pg_background_result(pg_background_launch($1)) AS (x text)';
 const reading = (sql: string, columns = 'x text') =>
   `SELECT * FROM pg_background_result(pg_background_launch('${quoted(sql)}')) AS (${columns})`;
 
@@ -45,6 +46,7 @@ describe('plain launches in a row', () => {
   });
 
   const plain = (sql = SHOWN, columns?: string) => client.rows(reading(sql, columns));
+  const prepared = (sql = SHOWN) => client.rows(READING, [sql]);
   /** So many that the session counts as one that sends nothing else. */
   const makeRow = async () => {
     for (let time = 0; time < 3; time++) expect(await plain()).to.deep.equal([['4MB']]);
@@ -66,11 +68,14 @@ describe('plain launches in a row', () => {
     return { questions: found.get('call') ?? 0, looks: found.get('settings_digest') ?? 0 };
   }
 
-  /** How often they are called by plain launches of these, in a session of their own. */
-  async function callsOf(...launched: readonly string[]) {
+  /** How often they are called by plain launches of these, in a session of their own, which asks for them in this way. */
+  async function callsOf(
+    launched: readonly string[],
+    ask = (by: TestClient, sql: string): Promise<unknown> => by.rows(reading(sql)),
+  ) {
     const before = await countCalls();
     const counted = await proxy.connect({ options: '-c track_functions=all' });
-    for (const sql of launched) await counted.rows(reading(sql));
+    for (const sql of launched) await ask(counted, sql);
     await counted.end();
     countedLaunches += launched.length;
     const { questions, looks } = await countCalls();
@@ -78,18 +83,31 @@ describe('plain launches in a row', () => {
   }
 
   const ROW = [SHOWN, SHOWN, SHOWN] as const;
+  const LONG = `${MANY_ROWS} UNION ALL SELECT '' || pg_sleep(0.05)`;
+  const waysToAsk: Readonly<Record<string, (by: TestClient, sql: string) => Promise<unknown>>> = {
+    'by simple queries': (by, sql) => by.rows(reading(sql)),
+    'by the unnamed statement': (by, sql) => by.rows(READING, [sql]),
+    'by a prepared statement': (by, sql) =>
+      by.query({ name: 'read', text: READING, values: [sql] }),
+    'in all these ways in turn': (() => {
+      let turn = 0;
+      return (by: TestClient, sql: string) =>
+        turn++ % 2 === 0 ? by.rows(reading(sql)) : by.rows(READING, [sql]);
+    })(),
+  };
+  for (const [how, ask] of Object.entries(waysToAsk)) {
+    it(`ask once each, and do not look through the settings, ${how}`, async () => {
+      const three = await callsOf(ROW, ask);
+      const eight = await callsOf([...ROW, SHOWN, SHOWN, SHOWN, SHOWN, SHOWN], ask);
+      expect(eight).to.deep.equal({ questions: three.questions + 5, looks: three.looks });
+    });
 
-  it('ask once each, and do not look through the settings', async () => {
-    const three = await callsOf(...ROW);
-    const eight = await callsOf(...ROW, SHOWN, SHOWN, SHOWN, SHOWN, SHOWN);
-    expect(eight).to.deep.equal({ questions: three.questions + 5, looks: three.looks });
-  });
-
-  it('ask once also where the worker goes on behind its first rows', async () => {
-    const three = await callsOf(...ROW);
-    const four = await callsOf(...ROW, `${MANY_ROWS} UNION ALL SELECT '' || pg_sleep(0.05)`);
-    expect(four).to.deep.equal({ questions: three.questions + 1, looks: three.looks });
-  });
+    it(`ask once also where the worker goes on behind its first rows, ${how}`, async () => {
+      const three = await callsOf(ROW, ask);
+      const four = await callsOf([...ROW, LONG], ask);
+      expect(four).to.deep.equal({ questions: three.questions + 1, looks: three.looks });
+    });
+  }
 
   describe('give', () => {
     const results: readonly [what: string, sql: string, columns: string, rows: unknown[][]][] = [
@@ -266,11 +284,94 @@ describe('plain launches in a row', () => {
         await client.query('RESET work_mem');
         await makeRow();
       });
+
+      it(`${what}, by prepared statements`, async () => {
+        for (let time = 0; time < 3; time++) expect(await prepared()).to.deep.equal([['4MB']]);
+        await client.query(change);
+        for (let time = 0; time < 3; time++) expect(await prepared()).to.deep.equal([['9MB']]);
+        await client.query('RESET work_mem');
+        expect(await prepared()).to.deep.equal([['4MB']]);
+      });
+    }
+
+    it('that a statement changes to which SQL has given the name of a plain one', async () => {
+      const raw = await RawClient.login(proxy.port, {
+        user: 'postgres',
+        database: proxy.database.name,
+      });
+      const ask = async (...messages: Buffer[]) => {
+        raw.socket.write(Buffer.concat([...messages, serialize.sync()]));
+        const rows = (await raw.until('Z')).filter(({ type }) => type === 'D');
+        return rows.map(({ body }) => body.toString('latin1', 6));
+      };
+      const parse = (name: string) => serialize.parse({ name, text: READING, types: [] });
+      const run = (statement: string) =>
+        ask(
+          serialize.bind({ statement, values: [SHOWN] }),
+          serialize.describe({ type: 'P', name: '' }),
+          serialize.execute({ portal: '', rows: 0 }),
+        );
+      await ask(parse('mine'));
+      await ask(parse('stolen'));
+      await raw.query(`DO $x$ BEGIN EXECUTE 'DEALLOCATE stolen';
+        EXECUTE 'PREPARE stolen (text) AS SELECT r.x || left(s, 0) AS x FROM set_config(''work_mem'', ''9MB'', false) AS s,
+          LATERAL pg_background_result(pg_background_launch($1 || left(s, 0))) AS r (x text)'; END $x$`);
+      for (let time = 0; time < 3; time++) expect(await run('mine')).to.deep.equal(['4MB']);
+      expect(await run('stolen')).to.deep.equal(['9MB']);
+      expect(await run('mine')).to.deep.equal(['9MB']);
+      await raw.end();
+    });
+
+    const changesBetween: Readonly<Record<string, (client: RawClient, plain: Buffer) => number>> = {
+      'behind a plain one, before that is answered': (raw, plain) => {
+        raw.socket.write(Buffer.concat([plain, serialize.query(`SET work_mem = '9MB'`)]));
+        return 2;
+      },
+      'by another statement before the same Sync': (raw, plain) => {
+        const withoutSync = plain.subarray(0, -serialize.sync().length);
+        raw.socket.write(
+          Buffer.concat([
+            withoutSync,
+            serialize.parse({ name: '', text: `SET work_mem = '9MB'`, types: [] }),
+            serialize.bind({}),
+            serialize.execute({ portal: '', rows: 0 }),
+            serialize.sync(),
+          ]),
+        );
+        return 1;
+      },
+    };
+    for (const [what, between] of Object.entries(changesBetween)) {
+      it(`that is changed ${what}`, async () => {
+        const raw = await RawClient.login(proxy.port, {
+          user: 'postgres',
+          database: proxy.database.name,
+        });
+        const whole = Buffer.concat([
+          serialize.parse({ name: '', text: READING, types: [] }),
+          serialize.bind({ values: [SHOWN] }),
+          serialize.describe({ type: 'P', name: '' }),
+          serialize.execute({ portal: '', rows: 0 }),
+          serialize.sync(),
+        ]);
+        const answer = async () =>
+          (await raw.until('Z')).find(({ type }) => type === 'D')?.body.toString('latin1', 6);
+        for (let time = 0; time < 3; time++) {
+          raw.socket.write(whole);
+          expect(await answer()).to.equal('4MB');
+        }
+        for (let left = between(raw, whole); left > 0; left--) await raw.until('Z');
+        raw.socket.write(whole);
+        expect(await answer()).to.equal('9MB');
+        await raw.end();
+      });
     }
 
     it('that was changed by the extended protocol', async () => {
       await client.query(`SELECT set_config('work_mem', $1, false)`, ['9MB']);
       expect(await plain()).to.deep.equal([['9MB']]);
+      await client.query(`SELECT set_config('work_mem', $1, false)`, ['10MB']);
+      expect(await prepared()).to.deep.equal([['10MB']]);
     });
 
     it('that a transaction has, and no longer', async () => {

@@ -7,7 +7,7 @@ const SETTINGS = { work_mem: '4096' };
 describe('UnchangedSettings', () => {
   const launchAt = (place: number | undefined, roleOid = 10): LaunchPlace => ({
     context: { kind: 'free', roleOid } as SignedContext,
-    plainPlace: () => place,
+    plainPlace: () => (place === undefined ? undefined : { first: place, last: place }),
   });
   /** What is known after a plain launch at place 7. */
   const after = (isConfirmed: boolean) => {
@@ -40,6 +40,18 @@ describe('UnchangedSettings', () => {
     const unchanged = after(false);
     unchanged.confirm(launchAt(8));
     expect(unchanged.find(launchAt(8))).to.equal(undefined);
+  });
+
+  it('are those of a statement of several messages, of which the last came while it ran', () => {
+    const unchanged = new UnchangedSettings();
+    const launch = (first: number, last: number): LaunchPlace => ({
+      ...launchAt(first),
+      plainPlace: () => ({ first, last }),
+    });
+    unchanged.note(launch(4, 7), SETTINGS, true);
+    unchanged.confirm(launch(4, 8));
+    expect(unchanged.find(launch(8, 12)), 'the last of its messages').to.equal(undefined);
+    expect(unchanged.find(launch(9, 12))).to.equal(SETTINGS);
   });
 
   it('are forgotten with a launch in another statement', () => {
