@@ -37,7 +37,7 @@ export class Exchange {
     });
   }
 
-  /** Any message of the server but an ErrorResponse, which failed() is told as well. */
+  /** Any message of the server. Of an ErrorResponse and a ReadyForQuery failed() and ready() are told as well. */
   take(type: number, frame: Buffer): void {
     if (this.#handler !== undefined) this.#handler.message(type, frame);
     else if (type === MessageType.dataRow) this.#rows.push(decodeTextRow(frame));

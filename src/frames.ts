@@ -2,8 +2,8 @@ import { ProtocolError } from './errors.ts';
 
 /**
  * Cuts the server's byte stream into messages: a type byte, a length that counts itself, a body.
- * The frames it hands out include the header and are views into what was received: they live until
- * the handler returns, unless the handler copies them.
+ * The frames it hands out include the header and are views into what was received, which must be memory
+ * that nobody writes to again, as `data` events give it: frames may be kept.
  * @see https://www.postgresql.org/docs/current/protocol-overview.html#PROTOCOL-MESSAGE-CONCEPTS
  */
 export class FrameReader {
@@ -19,7 +19,7 @@ export class FrameReader {
   push(chunk: Buffer): void {
     if (this.#held > 0) {
       // A message that began in an earlier chunk: pieces are joined once, when it is complete.
-      this.#pieces.push(Buffer.from(chunk)); // copied, for the socket may use its buffer again
+      this.#pieces.push(chunk);
       this.#held += chunk.length;
       if (this.#held < this.#wanted) return;
       chunk = Buffer.concat(this.#pieces, this.#held);

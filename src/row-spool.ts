@@ -74,6 +74,11 @@ export class RowSpool {
     return granted === undefined ? written : granted.then(() => written);
   }
 
+  /** No row follows for now: what was read with the last ones need not be kept for them. */
+  pauseOfRows(): void {
+    this.#endRun();
+  }
+
   /** Forgets the rows so far: only the last statement's are kept. */
   reset(): void {
     this.#budget.giveBack(this.#heldBytes);
@@ -97,7 +102,11 @@ export class RowSpool {
       at += length;
     }
     this.#endRun();
-    yield* this.#blocks;
+    for (let first = 0; first < this.#blocks.length;) {
+      const end = this.#endOfPart(first);
+      yield joined(this.#blocks.slice(first, end));
+      first = end;
+    }
   }
 
   async close(): Promise<void> {
@@ -140,16 +149,25 @@ export class RowSpool {
   /** The blocks that are first in memory, as one. */
   #takeWaiting(): FrameBlock {
     this.#endRun();
-    let length = 0;
-    let end = 0;
-    while (end < this.#blocks.length && length < WRITE_BYTES)
-      length += (this.#blocks[end++] as FrameBlock).bytes.length;
-    const taken = this.#blocks.splice(0, end);
-    return {
-      bytes: Buffer.concat(taken.map(({ bytes }) => bytes)),
-      count: taken.reduce((sum, { count }) => sum + count, 0),
-    };
+    return joined(this.#blocks.splice(0, this.#endOfPart(0)));
   }
+
+  /** The number of blocks in memory up to which, from the first of these on, they are enough to write or give at a time. */
+  #endOfPart(first: number): number {
+    let end = first;
+    for (let length = 0; end < this.#blocks.length && length < WRITE_BYTES; end++)
+      length += (this.#blocks[end] as FrameBlock).bytes.length;
+    return end;
+  }
+}
+
+function joined(blocks: readonly FrameBlock[]): FrameBlock {
+  const [only, ...others] = blocks;
+  if (only !== undefined && others.length === 0) return only;
+  return {
+    bytes: Buffer.concat(blocks.map(({ bytes }) => bytes)),
+    count: blocks.reduce((sum, { count }) => sum + count, 0),
+  };
 }
 
 async function writeWhole(file: FileHandle, at: number, bytes: Buffer): Promise<void> {

@@ -32,10 +32,10 @@ export class RowStream {
     if (this.#isStopped) return;
     this.rowCount += rowCount;
     if (!this.#run.isEmpty) {
-      if (this.#run.add(frame)) return;
+      if (this.#run.add(frame, rowCount)) return;
       this.flush();
     }
-    this.#run.add(frame);
+    this.#run.add(frame, rowCount);
     queueMicrotask(() => this.flush());
   }
 

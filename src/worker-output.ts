@@ -75,7 +75,8 @@ export class WorkerOutput {
       case MessageType.commandComplete:
         this.#statementsDone++;
         this.tags.push(decodeCommandTag(frame));
-        if (!this.#hasRows) this.#dropRows();
+        if (this.#hasRows) this.rows.pauseOfRows();
+        else this.#dropRows();
         this.#hasRows = false;
         return undefined;
       case MessageType.noticeResponse:

@@ -62,22 +62,6 @@ describe('FrameReader', () => {
     expect(frame?.toString('latin1', 5)).to.equal('T');
   });
 
-  it('keeps a copy of every piece of an unfinished message', () => {
-    const found: string[] = [];
-    const reader = new FrameReader((_type, frame) => found.push(frame.toString('latin1', 5)));
-    const whole = message('d', bytes('abcdef'));
-    for (const [from, to] of [
-      [0, 7],
-      [7, 9],
-      [9, 11],
-    ]) {
-      const piece = Buffer.from(whole.subarray(from, to));
-      reader.push(piece);
-      piece.fill('!');
-    }
-    expect(found).to.deep.equal(['abcdef']);
-  });
-
   it('keeps a copy of the beginning of an unfinished message', () => {
     const found: string[] = [];
     const reader = new FrameReader((_type, frame) => found.push(frame.toString('latin1', 5)));

@@ -143,6 +143,28 @@ describe('RowSpool', () => {
     expect(blocks[0]?.bytes.buffer).to.not.equal(read.buffer);
   });
 
+  it('lets the rest of such memory go as soon as no row follows', async () => {
+    const read = Buffer.concat([Buffer.alloc(64 * KIB), dataRow('abc')]);
+    const spool = spoolOf(MIB);
+    await spool.add(read.subarray(64 * KIB));
+    spool.pauseOfRows();
+    read.fill(0);
+
+    expect(await rowsOf(spool)).to.deep.equal([dataRow('abc')]);
+  });
+
+  it('gives rows together between which other messages lay, as often as it is asked', async () => {
+    const all = rows(1000, 50);
+    const spool = spoolOf(MIB);
+    for (const row of all) await spool.add(Buffer.concat([Buffer.alloc(50), row]).subarray(50));
+    for (let time = 0; time < 2; time++) {
+      const counts = [];
+      for await (const { count } of spool.read()) counts.push(count);
+      expect(counts).to.deep.equal([1000]);
+    }
+    expect(await rowsOf(spool)).to.deep.equal(all);
+  });
+
   it('gives nothing when there are no rows', async () => {
     expect(await rowsOf(spoolOf(0))).to.deep.equal([]);
   });
