@@ -154,9 +154,9 @@ export class Interceptor implements SessionEvents {
         : statement.plainResult?.verb === verb;
     if (!isPlain) return undefined;
     this.#stream = new ClientStream({
-      // A few rows that are all there go with the tag, which comes at once.
+      // In one write with the tag.
       toClient: (bytes) =>
-        result.isWhole ? this.#forClient.push(bytes) > 0 : this.#addForClient(bytes),
+        result.isAtOnce ? this.#forClient.push(bytes) > 0 : this.#addForClient(bytes),
       clientDrained: () => this.#links.clientDrained(),
     });
     return this.#stream;
@@ -170,6 +170,11 @@ export class Interceptor implements SessionEvents {
   /** Whether more may become of what the server sends next than to be forwarded. */
   get isConcerned(): boolean {
     return this.#isConcerned;
+  }
+
+  /** Whether the server has to be heard however slowly the client reads: for a function there waits for the proxy. */
+  get mustHearServer(): boolean {
+    return this.#session?.isConversing === true;
   }
 
   /** The server's bytes of a chunk were forwarded. */

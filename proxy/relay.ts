@@ -8,13 +8,14 @@ const NOTHING = Buffer.alloc(0);
  * Moves bytes from one socket to another and lets the source wait while the sink is full. When the
  * source ends, so does the sink, after what is in flight.
  * @param transform gives to `forward` what goes on; throws to break the connection. Chunks are views
- * that live until it returns and what it has forwarded is written.
+ * that live until it returns and what it has forwarded is written. Where it returns true the source goes on
+ * though the sink is full: then it must have forwarded copies.
  * @param end called at the end of the source, in place of ending the sink
  */
 export function pump(
   source: Socket,
   sink: Socket,
-  transform: (chunk: Buffer, forward: (bytes: Buffer) => void) => void,
+  transform: (chunk: Buffer, forward: (bytes: Buffer) => void) => boolean | void,
   onError: (error: unknown) => void,
   end: () => void = () => void sink.end(),
 ): void {
@@ -27,12 +28,14 @@ export function pump(
       ? (bytes: Buffer) => void sink.write(bytes)
       : (bytes: Buffer) => direct.write(bytes);
   const take = (chunk: Buffer) => {
+    let goesOn: boolean | void;
     try {
-      transform(chunk, forward);
+      goesOn = transform(chunk, forward);
     } catch (error) {
       onError(error);
       return;
     }
+    if (goesOn === true) return;
     if (direct === undefined ? sink.writableLength <= limit : !direct.isBehind) return;
     source.pause();
     // Written when all before it is. A callback for each write would cost more than most writes do here.

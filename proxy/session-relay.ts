@@ -9,6 +9,9 @@ import { logIn, type ClientStart, type ServerTarget, type SessionLogin } from '.
 /** How long a client may take to read what the server said before it closed the connection. */
 const FAREWELL_TIMEOUT_MS = 60_000;
 
+/** So much waits for a client that reads slowly while the server has to be heard: rows of a worker, and little else. */
+const MAX_UNREAD_BYTES = 4 * 1024 * 1024;
+
 /** Where the stream towards the client stands. */
 export interface Stream {
   isBetweenMessages: () => boolean;
@@ -125,16 +128,18 @@ export async function relaySession(
           (chunk, forward) => {
             if (!streams.isConcerned) {
               fromServer.push(chunk, forward);
-              return streams.serverChunkDone();
+              streams.serverChunkDone();
+              return false;
             }
             // In pieces, perhaps with something else between, but in one write.
             client.cork();
             try {
-              fromServer.push(chunk, (bytes) => client.write(bytes));
+              fromServer.push(chunk, (bytes) => client.write(Buffer.from(bytes)));
               streams.serverChunkDone();
             } finally {
               client.uncork();
             }
+            return streams.mustHearServer && client.writableLength < MAX_UNREAD_BYTES;
           },
           fail,
         );

@@ -31,6 +31,8 @@ interface Call {
   offered: OfferedResult | undefined;
   /** The worker for which its statement will be run again. */
   awaited: Worker | undefined;
+  /** Whether the function is still to hear something, or to say that it has. */
+  isOpen: boolean;
 }
 
 type RequestMessage = Extract<CallbackMessage, { kind: 'request' }>;
@@ -88,7 +90,7 @@ export class BackgroundSession {
     this.#events = events;
     this.#seal = marks.seal;
     this.#verifier = new RequestVerifier(settings.secret, marks.token, settings.requestLifetimeMs);
-    this.#calls = new SessionCalls(logins, budget, waits, onWorker);
+    this.#calls = new SessionCalls(logins, budget, waits, settings.launchPatienceMs, onWorker);
   }
 
   /** The process ID of the session's backend, once BackendKeyData told it. */
@@ -99,6 +101,11 @@ export class BackgroundSession {
   /** For the session of a worker's connection: finds the worker that runs there right now. */
   set ownWorker(find: () => Worker | undefined) {
     this.#findOwnWorker = find;
+  }
+
+  /** Whether a function waits for an answer, or has one and must be heard: it will say little. */
+  get isConversing(): boolean {
+    return this.#call?.isOpen === true;
   }
 
   /** A token for a statement that the proxy puts in the place of CREATE, ALTER or DROP EXTENSION. */
@@ -202,9 +209,11 @@ export class BackgroundSession {
       message,
       offered: undefined,
       awaited: undefined,
+      isOpen: true,
     };
     this.#call = call;
-    const answered = this.#login.during(this.#converse(call)).catch((error: unknown) => {
+    const conversed = this.#converse(call).finally(() => (call.isOpen = false));
+    const answered = this.#login.during(conversed).catch((error: unknown) => {
       if (call.conversation.abandoned.aborted) return;
       if (error instanceof Unverified) return void this.#refusal(error);
       // The function hears nothing and fails with 53000 after its own time-out.

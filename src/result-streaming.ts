@@ -21,10 +21,6 @@ export class ResultStreaming {
   #stream: RowStream | undefined;
   #fed: Promise<void> | undefined;
   #isOff: boolean;
-  readonly #giveUp = () => {
-    this.#stream?.stop();
-    void this.#consume();
-  };
 
   /** @param consume forgets the worker */
   constructor(worker: Worker, args: Arguments, caller: Caller, consume: () => Promise<void>) {
@@ -66,11 +62,7 @@ export class ResultStreaming {
     await this.#fed;
     await stream.hasRoom();
     this.#caller.abandoned.throwIfAborted();
-    if (this.#worker.error !== undefined) {
-      // That is left for the function to raise.
-      this.#caller.abandoned.removeEventListener('abort', this.#giveUp);
-      return undefined;
-    }
+    if (this.#worker.error !== undefined) return undefined;
     this.#sink?.end(stream.rowCount);
     const receipt = randomBytes(12).toString('base64url');
     this.#caller.offer({
@@ -89,7 +81,7 @@ export class ResultStreaming {
     this.#sink = this.#caller.stream({
       ...result,
       hasAllDigits: Number(this.#args['extraFloatDigits']) >= 1,
-      isWhole: this.#worker.hasEnded && fitsInReply(this.#worker.output.rows, packetBytes),
+      isAtOnce: this.#worker.hasEnded && fitsInReply(this.#worker.output.rows, packetBytes),
       statement: statementOf(this.#args),
     });
     this.#isOff = true;
@@ -98,7 +90,11 @@ export class ResultStreaming {
     this.#stream = stream;
     this.#fed = this.#worker.feed(stream);
     this.#fed.catch(() => {}); // told by finish()
-    abandoned.addEventListener('abort', this.#giveUp, { once: true });
+    const giveUp = () => {
+      stream.stop();
+      void this.#consume();
+    };
+    abandoned.addEventListener('abort', giveUp, { once: true });
     return true;
   }
 }

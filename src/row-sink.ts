@@ -10,8 +10,8 @@ export interface StreamableResult {
   readonly mayChangeFormats: boolean;
   /** Whether the session prints floating-point numbers with all their digits, as workers do. */
   readonly hasAllDigits: boolean;
-  /** Whether its rows are all there, and few. */
-  readonly isWhole: boolean;
+  /** Whether its rows are all there, and so few that they can wait for the end of the statement, which comes at once. */
+  readonly isAtOnce: boolean;
   /** The text of the statement that the server runs, if it is short: a text of the database. */
   readonly statement: string | undefined;
 }

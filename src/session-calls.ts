@@ -78,9 +78,6 @@ const LATER = { later: true };
 /** Tells a function to launch again, and to send the settings in effect. */
 const SEND_SETTINGS = { sendSettings: true };
 
-/** How long a plain launch may take longer for its result: that would be waited for anyway. */
-const PASS_ON_MS = 3;
-
 /** How long a wait lasts before, and between, looking whether it can ever end. */
 const CYCLE_CHECK_MS = 1_000;
 
@@ -98,14 +95,17 @@ export class SessionCalls implements PoolOwner {
   readonly #preparing = new Set<Promise<unknown>>();
   readonly #registry = new Registry();
   readonly #launcher: WorkerLauncher;
+  readonly #launchPatienceMs: number;
   #isClosed = false;
 
   constructor(
     logins: SessionLogins,
     budget: SpoolBudget,
     waits: WaitGraph,
+    launchPatienceMs: number,
     onLaunched: (worker: Worker) => void,
   ) {
+    this.#launchPatienceMs = launchPatienceMs;
     this.#logins = logins;
     this.#waits = waits;
     this.#launcher = new WorkerLauncher(logins, budget, this.#registry, this, onLaunched);
@@ -183,11 +183,20 @@ export class SessionCalls implements PoolOwner {
   /** Gives the result of a statement that is nothing but a launch and its result to the client, if rows come at once. */
   async #passOn(worker: Worker, args: Arguments, caller: Caller): Promise<Reply | undefined> {
     if (args['isDirect'] !== true || caller.plainPlace() === undefined) return undefined;
-    await worker.endsAtOnce(PASS_ON_MS);
+    await worker.endsOrGivesRows(this.#launchPatienceMs);
     const streaming = this.#streaming(worker, args, caller);
     if (worker.error !== undefined || !streaming.begin()) return undefined;
+    // There are rows, so the statement cannot be run again later.
     await this.#untilEnd(worker, streaming.watching(caller));
-    return streaming.finish();
+    const streamed = await streaming.finish();
+    this.#throwErrorOf(worker);
+    return streamed;
+  }
+
+  /** @throws WorkerFailure if the worker has failed: with that its result is read */
+  #throwErrorOf(worker: Worker): void {
+    if (worker.error === undefined) return;
+    throw new WorkerFailure(worker, worker.error, () => this.#registry.drop(worker));
   }
 
   #streaming(worker: Worker, args: Arguments, caller: Caller): ResultStreaming {
@@ -212,9 +221,7 @@ export class SessionCalls implements PoolOwner {
     if (args['step'] === 'describe') streaming.beginWithRows();
     if (!(await this.#untilEnd(worker, streaming.watching(caller)))) return LATER;
     const streamed = args['step'] === 'describe' ? await streaming.finish() : undefined;
-    if (worker.error !== undefined) {
-      throw new WorkerFailure(worker, worker.error, () => this.#registry.drop(worker));
-    }
+    this.#throwErrorOf(worker);
     if (streamed !== undefined) return streamed;
     return args['step'] === 'take'
       ? this.#take(worker, args, caller)

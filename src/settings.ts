@@ -36,6 +36,8 @@ export interface EngineSettings {
   readonly trustedOwners: readonly string[];
   /** How long after its signature a request is honoured: so long may privileges outlive a REVOKE. */
   readonly requestLifetimeMs: number;
+  /** How long a plain launch waits for the end of its worker, or for rows: that would be waited for anyway. */
+  readonly launchPatienceMs: number;
   /** The engines of other processes, with which this one shares limits and news. */
   readonly peers: Peers;
   /** How long a shutdown waits for workers that still run. */
@@ -54,6 +56,7 @@ export const defaultEngineSettings = {
   runAs: () => undefined,
   trustedOwners: [],
   requestLifetimeMs: 60_000,
+  launchPatienceMs: 3,
   peers: noPeers,
   shutdownTimeoutMs: 60_000,
 } as const satisfies Partial<EngineSettings>;

@@ -17,10 +17,14 @@ export class WorkerEnd {
   }
 
   /**
-   * Whether it comes before the time is over, or before `orAt` says that it is not to be waited for.
+   * Whether it comes before the time is over.
+   * @param watch is given what stops the waiting earlier
    * Not a race with `reached`: that would keep whoever has waited, for as long as the worker runs.
    */
-  comesWithin(timeoutMs: number, orAt: (settle: () => void) => void = () => {}): Promise<boolean> {
+  comesWithin(
+    timeoutMs: number,
+    watch: (stopWaiting: () => void) => void = () => {},
+  ): Promise<boolean> {
     if (this.#hasCome || timeoutMs <= 0) return Promise.resolve(this.#hasCome);
     return new Promise((resolve) => {
       const settle = () => {
@@ -30,7 +34,7 @@ export class WorkerEnd {
       };
       const timer = setTimeout(settle, timeoutMs);
       this.#waiting.add(settle);
-      orAt(settle);
+      watch(settle);
     });
   }
 }

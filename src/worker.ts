@@ -130,7 +130,7 @@ export class Worker {
   }
 
   /** What is to be known of the result before it can go to a client while it comes; undefined as long as that is not known. */
-  get streamable(): Omit<StreamableResult, 'hasAllDigits' | 'isWhole' | 'statement'> | undefined {
+  get streamable(): Omit<StreamableResult, 'hasAllDigits' | 'isAtOnce' | 'statement'> | undefined {
     const { columns, failure, notices, reported, hasLastRows } = this.output;
     // Those that were raised already would come behind the rows.
     if (columns === undefined || failure !== undefined || notices.length > 0) return undefined;
@@ -219,10 +219,11 @@ export class Worker {
     return this.#end.comesWithin(timeoutMs);
   }
 
-  /** The same of one that gives all its rows at once: it is not waited for when the server goes on behind the first. */
-  endsAtOnce(timeoutMs: number): Promise<boolean> {
-    return this.#end.comesWithin(timeoutMs, (settle) => {
-      const soon = () => void setImmediate(settle);
+  /** Settles when the worker has ended, or goes on behind rows of its last statement, or the time is over. */
+  async endsOrGivesRows(timeoutMs: number): Promise<void> {
+    await this.#end.comesWithin(timeoutMs, (stopWaiting) => {
+      // Most results are all there in what is read with the first row.
+      const soon = () => void setImmediate(stopWaiting);
       if (this.streamable === undefined) this.output.onLastRows = soon;
       else soon();
     });

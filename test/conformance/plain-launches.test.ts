@@ -20,7 +20,8 @@ describe('plain launches in a row', () => {
   let client: TestClient;
 
   before(async () => {
-    proxy = await TestProxy.startInstalled();
+    // Long: what is asked is counted.
+    proxy = await TestProxy.startInstalled({ launchPatienceMs: 10_000 });
     const direct = await proxy.database.direct();
     await direct.query(`CREATE FUNCTION sets(n int) RETURNS bool LANGUAGE plpgsql AS $$
         BEGIN PERFORM set_config('work_mem', n || 'MB', false); RETURN true; END $$;
@@ -262,12 +263,70 @@ describe('plain launches in a row', () => {
       });
     });
 
+    it('nothing behind an error when their time is over', async () => {
+      await raw.query('CREATE TABLE IF NOT EXISTS untimed (n int)');
+      await raw.query(`SET statement_timeout = '1s'`);
+      for (let time = 0; time < 3; time++) await raw.query(reading(SHOWN));
+      await begin(`SET statement_timeout = 0; ${ROWS_BEFORE_GATE}`);
+      const answer = await raw.until('Z');
+      expect(typesOf(answer)).to.match(/^D*EZ$/);
+      expect(fieldsOf(answer.at(-2) as RawMessage)['C']).to.equal('57014');
+      expect(await handles()).to.equal(0);
+    });
+
+    it('the rows of a worker that is terminated, and why', async () => {
+      await begin(ROWS_BEFORE_GATE);
+      await gate.untilWaiting(1);
+      const direct = await proxy.database.direct();
+      await direct.query(
+        `SELECT pg_terminate_backend(pid) FROM pg_locks
+          WHERE locktype = 'advisory' AND NOT granted AND pid <> $1
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+        [raw.pid],
+      );
+      const answer = await raw.until('Z');
+      expect(typesOf(answer)).to.match(/^D*EZ$/);
+      expect(fieldsOf(answer.at(-2) as RawMessage)['C']).to.equal('57P01');
+      expect(await handles()).to.equal(0);
+    });
+
+    it('what was asked behind them its own answer', async () => {
+      raw.socket.write(
+        Buffer.concat([
+          serialize.query(reading(ROWS_BEFORE_GATE)),
+          serialize.query(`SELECT 'behind'`),
+          serialize.query(reading(SHOWN)),
+        ]),
+      );
+      await gate.untilWaiting(1);
+      await gate.open();
+      expect(typesOf(await raw.until('Z'))).to.equal(`T${'D'.repeat(101)}CZ`);
+      expect(typesOf(await raw.until('Z'))).to.equal('TDCZ');
+      expect(typesOf(await raw.until('Z'))).to.equal('TDCZ');
+    });
+
     it('what the next one gives when the client has gone in the midst of rows', async () => {
       await begin(ROWS_BEFORE_GATE);
       raw.socket.destroy();
       await gate.open();
       expect(await plain()).to.deep.equal([['4MB']]);
     });
+  });
+
+  it('give the same where workers take longer than a launch waits', async () => {
+    const hasty = await TestProxy.inFrontOf(proxy.database, { launchPatienceMs: 0 });
+    try {
+      const by = await hasty.connect();
+      for (let time = 0; time < 5; time++) {
+        expect(await by.rows(reading(SHOWN))).to.deep.equal([['4MB']]);
+        expect(await by.rows(READING, [SHOWN])).to.deep.equal([['4MB']]);
+      }
+      expect(await by.rows(reading(MANY_ROWS))).to.have.length(100);
+      const error = await by.error(reading('SELECT 1/0', 'x int'));
+      expect(error.code).to.equal('22012');
+    } finally {
+      await hasty.stop();
+    }
   });
 
   describe('see a setting', () => {

@@ -7,6 +7,7 @@ import { serialize } from 'pg-protocol';
 import { eventually } from '../support/eventually.ts';
 import { Gate, MANY_ROWS, ROWS_BEFORE_GATE, WAIT_AT_GATE } from '../support/gate.ts';
 import { TestProxy } from '../support/proxy.ts';
+import { ProxySockets } from '../support/proxy-sockets.ts';
 import { fieldsOf, RawClient, type RawMessage } from '../support/wire.ts';
 
 const quoted = (sql: string) => sql.replaceAll("'", "''");
@@ -418,6 +419,86 @@ describe('the rows of a worker', () => {
       return Promise.resolve();
     });
     expect(bytes).to.be.above(count * 500);
+  });
+
+  it('do not keep the function from being heard while their reader has stopped', async () => {
+    const sockets = new ProxySockets();
+    try {
+      const reader = await login();
+      await reader.query('SET log_lock_waits = on; SET client_min_messages = log');
+      const observer = await proxy.database.direct();
+      const { rows } = await observer.query<{ port: number }>(
+        'SELECT client_port AS port FROM pg_stat_activity WHERE pid = $1',
+        [reader.pid],
+      );
+      const server = sockets.withLocalPort(rows[0]?.port ?? 0);
+      const sql = `SELECT repeat('x', 500) FROM generate_series(1, 60000)`;
+      reader.socket.pause();
+      reader.socket.write(serialize.query(reading(sql)));
+      await untilServerWaits(sql);
+      const before = server.bytesRead;
+      // After a second on the lock the server says so.
+      await eventually(() => {
+        expect(server.bytesRead).to.be.above(before);
+        return Promise.resolve();
+      });
+      expect(server.isPaused(), 'the session of the function is not read').to.equal(false);
+      reader.socket.resume();
+      const answer = await reader.until('Z');
+      expect(tagOf(answer)).to.equal('SELECT 60000');
+      await reader.end();
+    } finally {
+      sockets.close();
+    }
+  });
+
+  it('come before a call of the worker itself, which fails when their reader has stopped for long', async () => {
+    await client.query(`CREATE FUNCTION launches_at(n int) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+      IF n % 100 = 0 THEN RETURN (SELECT x FROM pg_background_result(pg_background_launch('SELECT 1')) AS (x text)); END IF;
+      RETURN 'x'; END $$`);
+    const sql = `SELECT repeat('x', 1000) || launches_at(n) FROM generate_series(1, 60000) AS n`;
+    client.socket.pause();
+    client.socket.write(serialize.query(reading(sql)));
+    const observer = await proxy.database.direct();
+    await eventually(async () => {
+      const { rows } = await observer.query(
+        `SELECT FROM pg_stat_activity WHERE datname = current_database() AND query = $1 AND state = 'idle'`,
+        [sql],
+      );
+      expect(rows, 'the worker has failed').to.have.length(1);
+    });
+    client.socket.resume();
+    const answer = await client.until('Z');
+    expect(answer.map(({ type }) => type).join('')).to.match(/^TD+EZ$/);
+    expect(fieldsOf(answer.at(-2) as RawMessage)).to.include({
+      C: '53000',
+      D: 'The proxy did not answer within 5 seconds.',
+    });
+  });
+
+  it('leave no handle behind when their reader is cancelled as the worker fails', async () => {
+    const admin = await proxy.database.direct();
+    for (const plainBefore of [0, 3]) {
+      for (let time = 0; time < 5; time++) {
+        for (let plain = 0; plain < plainBefore; plain++)
+          await client.query(reading('SELECT 1', 'n int'));
+        await gate.close();
+        client.socket.write(
+          serialize.query(
+            reading(
+              `${ROWS_BEFORE_GATE} UNION ALL SELECT '' || 1/(g-g) FROM generate_series(1, 1) AS g`,
+            ),
+          ),
+        );
+        await client.until('D');
+        await Promise.all([gate.open(), admin.query('SELECT pg_cancel_backend($1)', [client.pid])]);
+        expect(errorOf(await client.until('Z'))).to.match(/division by zero|canceling statement/);
+        const [, left] = await client.query(
+          'SELECT count(*) FROM pg_background_list_v2() AS (pid int)',
+        );
+        expect(left?.body.toString('latin1', 6), `${plainBefore} plain before`).to.equal('0');
+      }
+    }
   });
 
   it('go to nobody when the client is gone, and the worker ends all the same', async () => {

@@ -3,7 +3,7 @@ import { connect, createServer, type AddressInfo, type Server, type Socket } fro
 import { keepLastWords } from '../../src/last-words.ts';
 import type { ServerAddress } from '../support/server.ts';
 import { whole, type Chunking } from './chunking.ts';
-import { writePieces, type ProxySockets } from './proxy-sockets.ts';
+import { writePieces, type ProxySockets } from '../support/proxy-sockets.ts';
 
 /** Stands between the proxy and the server, and cuts what the server says into chunks. */
 export class CuttingForwarder {

@@ -4,7 +4,7 @@ import { keepLastWords } from '../../src/last-words.ts';
 import type { RawMessage } from '../support/wire.ts';
 import { whole, type Chunking } from './chunking.ts';
 import { query, sync, terminate } from './frontend.ts';
-import { writePieces, type ProxySockets } from './proxy-sockets.ts';
+import { writePieces, type ProxySockets } from '../support/proxy-sockets.ts';
 import { joinBytes, ready, type Script, type Step } from './script.ts';
 
 const PATIENCE_MS = 15_000;

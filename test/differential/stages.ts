@@ -2,7 +2,7 @@ import { TestProxy } from '../support/proxy.ts';
 import { CuttingForwarder } from './cutting-forwarder.ts';
 import { createFixtures } from './fixtures.ts';
 import type { Stage } from './play.ts';
-import { ProxySockets } from './proxy-sockets.ts';
+import { ProxySockets } from '../support/proxy-sockets.ts';
 import { startup } from './script.ts';
 import { whole, type Chunking } from './chunking.ts';
 

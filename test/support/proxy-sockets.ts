@@ -27,6 +27,13 @@ export class ProxySockets {
     diagnostics.unsubscribe('net.client.socket', this.#add);
   }
 
+  /** The proxy's end of a connection that it has opened. */
+  withLocalPort(port: number): Socket {
+    const found = [...this.#sockets].find(({ localPort }) => localPort === port);
+    if (found === undefined) throw new Error(`no socket has the port ${port}`);
+    return found;
+  }
+
   /** The other end of a connection; undefined where it is not in this process, or gone. */
   peerOf({ localPort, remotePort }: Socket): Socket | undefined {
     return [...this.#sockets].find(

@@ -34,7 +34,7 @@ function isSame(
     formats: PARAMETERS,
     mayChangeFormats: false,
     hasAllDigits: true,
-    isWhole: false,
+    isAtOnce: false,
     statement: undefined,
   };
   return isSameForClient({ ...result, ...more }, declared, parameters);
