@@ -1,8 +1,10 @@
-import type { ServerError } from './errors.ts';
-import { BackgroundError } from './errors.ts';
+import { BackgroundError, type ServerError } from './errors.ts';
 import { decodeFunctionResult, decodeTextRow, MessageType } from './messages.ts';
 
-/** What a statement gives to whoever follows it message by message. Frames are views of what was read, which nobody writes to: who keeps one keeps all of that. */
+/**
+ * What a statement gives to whoever follows it message by message. Frames are views of what was read, which
+ * nobody writes to: who keeps one keeps all of that.
+ */
 export interface MessageHandler {
   /** Every message up to ReadyForQuery, which ends the exchange; notices go to onNotice too. */
   message(type: number, frame: Buffer): void;

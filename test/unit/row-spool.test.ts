@@ -143,6 +143,18 @@ describe('RowSpool', () => {
     expect(blocks[0]?.bytes.buffer).to.not.equal(read.buffer);
   });
 
+  it('gives a few hundred kilobytes at a time, and a larger row by itself', async () => {
+    const spool = spoolOf(100 * MIB);
+    for (const row of [...rows(600, KIB), ...rows(1, 700 * KIB), ...rows(1, KIB)])
+      await spool.add(Buffer.from(row));
+    const sizes = [];
+    for await (const { bytes } of spool.read()) sizes.push(Math.round(bytes.length / KIB));
+
+    expect(sizes.slice(0, 2)).to.deep.equal([257, 257]);
+    expect(sizes.at(-1)).to.equal(1);
+    expect(sizes).to.have.length(4);
+  });
+
   it('lets the rest of such memory go as soon as no row follows', async () => {
     const read = Buffer.concat([Buffer.alloc(64 * KIB), dataRow('abc')]);
     const spool = spoolOf(MIB);
