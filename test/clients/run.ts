@@ -15,16 +15,16 @@ import { serverTool, toolVersion } from './requirements.ts';
  * the version that the proxy embeds, and PostgreSQL's own programs on the newest that they accept.
  */
 const named = namedVersions();
-const failed: string[] = [];
+const failures: string[] = [];
 await installClients();
 for (const version of named.length > 0 ? named : [OWN_VERSION]) {
-  if (!(await runVersion(version, [clients]))) failed.push(version);
+  failures.push(...(await runVersion(version, [clients])));
 }
 if (named.length === 0) {
   const newest = toolVersion(serverTool('pg_dump').program);
   const accepted = VERSIONS.filter((version) => Number(version) <= newest).at(-1);
   if (accepted !== undefined && accepted !== OWN_VERSION) {
-    if (!(await runVersion(accepted, [serverTools]))) failed.push(accepted);
+    failures.push(...(await runVersion(accepted, [serverTools])));
   }
 }
-report(failed);
+report(failures);

@@ -20,11 +20,11 @@ import {
  */
 const named = namedVersions();
 const isWhole = named.length === 0;
-const failed: string[] = [];
+const failures: string[] = [];
 if (isWhole) await installClients();
 for (const version of isWhole ? VERSIONS : named) {
   const suites = [conformance, security, differential, ...(isWhole ? [clients] : [])];
-  if (!(await runVersion(version, suites))) failed.push(version);
+  failures.push(...(await runVersion(version, suites)));
 }
 if (isWhole) {
   writeCompatibility(
@@ -36,4 +36,4 @@ if (isWhole) {
     })),
   );
 }
-report(failed);
+report(failures);

@@ -1,6 +1,6 @@
-import { spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { run, type Ended } from './child.ts';
 
 /** All that PostgreSQL supports. */
 export const VERSIONS: readonly string[] = ['14', '15', '16', '17', '18'];
@@ -10,6 +10,7 @@ export const OWN_VERSION = '18';
 
 /** Tests that run on one version. */
 export interface Suite {
+  readonly name: string;
   /** The compiled tests, from here. */
   readonly files: string;
   /** Where it is written what became of each test, when that is wanted. */
@@ -20,17 +21,22 @@ export interface Suite {
 type DocumentedSuite = Required<Suite>;
 
 export const conformance: DocumentedSuite = {
+  name: 'conformance',
   files: '../conformance/*.test.js',
   results: (version) => path(`./results-${version}.json`),
 };
-export const security: Suite = { files: '../security/*.test.js' };
-export const differential: Suite = { files: '../differential/*.test.js' };
+export const security: Suite = { name: 'security', files: '../security/*.test.js' };
+export const differential: Suite = { name: 'differential', files: '../differential/*.test.js' };
 export const clients: DocumentedSuite = {
+  name: 'clients',
   files: '../clients/**/*.clients.js',
   results: (version) => path(`./clients-${version}.json`),
 };
 /** The programs that come with PostgreSQL, but for psql: they refuse servers that are newer. */
-export const serverTools: Suite = { files: '../clients/server-tools/*.clients.js' };
+export const serverTools: Suite = {
+  name: 'server tools',
+  files: '../clients/server-tools/*.clients.js',
+};
 
 /** The versions that a command line names; none where it names none. Ends the process when it names others. */
 export function namedVersions(): readonly string[] {
@@ -45,32 +51,47 @@ export function namedVersions(): readonly string[] {
   return asked;
 }
 
-/** Installs a version and runs suites on it, all of them, whatever fails. @returns whether all have passed */
-export async function runVersion(version: string, suites: readonly Suite[]): Promise<boolean> {
+/** Installs a version and runs suites on it, all of them, whatever fails. @returns what has failed, one text each */
+export async function runVersion(
+  version: string,
+  suites: readonly Suite[],
+): Promise<readonly string[]> {
   process.stdout.write(`\nPostgreSQL ${version}\n`);
   // Not ci: a lock file may not know the packages of every platform.
-  const isReady = version === OWN_VERSION || (await npm('install', version, ['--no-save']));
-  if (!isReady) return false;
-  let hasPassed = true;
-  for (const suite of suites) hasPassed = (await runSuite(version, suite)) && hasPassed;
-  return hasPassed;
+  if (version !== OWN_VERSION) {
+    const installation = await npm('install', version, ['--no-save']);
+    if (!installation.isWell) return [failure(version, 'installation', installation)];
+  }
+  const failures: string[] = [];
+  for (const suite of suites) {
+    const ended = await runSuite(version, suite);
+    if (!ended.isWell) failures.push(failure(version, suite.name, ended));
+  }
+  return failures;
 }
 
 /** Installs the clients that are packages of npm; without them the others run, and the process fails. */
 export async function installClients(): Promise<void> {
-  if (await npm('ci', '../clients')) return;
+  if ((await npm('ci', '../clients')).isWell) return;
   process.stderr.write('the packages of test/clients could not be installed\n');
   process.exitCode = 1;
 }
 
-/** Says which versions have failed, and makes the process fail with them. */
-export function report(failed: readonly string[]): void {
-  if (failed.length === 0) return;
-  process.stderr.write(`failed on PostgreSQL ${failed.join(', ')}\n`);
+/**
+ * Says again what has failed, since thousands of lines may stand behind where it was said first, and
+ * makes the process fail with it.
+ */
+export function report(failures: readonly string[]): void {
+  if (failures.length === 0) return;
+  process.stderr.write(`\n${failures.join('\n\n')}\n`);
   process.exitCode = 1;
 }
 
-function runSuite(version: string, { files, results }: Suite): Promise<boolean> {
+function failure(version: string, part: string, ended: Ended): string {
+  return `failed on PostgreSQL ${version}, ${part}:\n${ended.lastWords}`;
+}
+
+function runSuite(version: string, { files, results }: Suite): Promise<Ended> {
   const file = results?.(version);
   // Those of an earlier run say nothing of this one.
   if (file !== undefined) rmSync(file, { force: true });
@@ -93,21 +114,12 @@ function npm(
   command: 'install' | 'ci',
   folder: string,
   options: readonly string[] = [],
-): Promise<boolean> {
+): Promise<Ended> {
   const prefix = path(`../../../test/versions/${folder}`);
   return run('npm', [
     ...[command, ...options, '--silent', '--no-fund', '--no-audit'],
     `--prefix=${prefix}`,
   ]);
-}
-
-/** Runs a program to its end. @returns whether it ended well */
-function run(program: string, options: readonly string[], environment = {}): Promise<boolean> {
-  const child = spawn(program, options, {
-    stdio: 'inherit',
-    env: { ...process.env, ...environment },
-  });
-  return new Promise((resolve) => child.on('close', (code) => resolve(code === 0)));
 }
 
 function path(relative: string): string {
