@@ -90,7 +90,7 @@ export class BackgroundSession {
     this.#events = events;
     this.#seal = marks.seal;
     this.#verifier = new RequestVerifier(settings.secret, marks.token, settings.requestLifetimeMs);
-    this.#calls = new SessionCalls(logins, budget, waits, settings.launchPatienceMs, onWorker);
+    this.#calls = new SessionCalls(logins, budget, waits, settings, onWorker);
   }
 
   /** The process ID of the session's backend, once BackendKeyData told it. */

@@ -44,9 +44,6 @@ export interface LaunchPlace {
   plainPlace(): StatementPlace | undefined;
 }
 
-/** After so long, settings may be others although nobody has said so: the server may have read its configuration again. */
-const MAX_AGE_MS = 1_000;
-
 /**
  * Settings that nothing can have changed: a session has sent nothing, since they were told, but statements that
  * are each a launch and its result. Then nobody need look.
@@ -64,17 +61,23 @@ export class UnchangedSettings {
       }
     | undefined;
 
+  readonly #maxAgeMs: number;
   readonly #now: () => number;
 
-  /** @param now a clock, in milliseconds */
-  constructor(now = () => performance.now()) {
+  /**
+   * @param maxAgeMs after so long, settings may be others although nobody has said so
+   * @param now a clock, in milliseconds
+   */
+  constructor(maxAgeMs: number, now = () => performance.now()) {
+    this.#maxAgeMs = maxAgeMs;
     this.#now = now;
   }
 
   /** The settings of a launch that says nothing of them; undefined where they may have changed. */
   find(launch: LaunchPlace): SentSettings | undefined {
     const last = this.#lastBefore(launch);
-    return last === undefined || this.#now() - last.toldAt > MAX_AGE_MS ? undefined : last.settings;
+    if (last === undefined || this.#now() - last.toldAt > this.#maxAgeMs) return undefined;
+    return last.settings;
   }
 
   /**

@@ -13,6 +13,7 @@ import type { StatementPlace } from './session-events.ts';
 import type { SessionLogins } from './session-logins.ts';
 import type { SpoolBudget } from './spool-budget.ts';
 import { maxWorkers, readSetting } from './setting-value.ts';
+import type { EngineSettings } from './settings.ts';
 import type { FindBlockers, WaitGraph } from './wait-graph.ts';
 import { prepareDirectRows, prepareRows, type PreparedRows } from './transfer.ts';
 import { WorkerLauncher } from './worker-launcher.ts';
@@ -102,13 +103,20 @@ export class SessionCalls implements PoolOwner {
     logins: SessionLogins,
     budget: SpoolBudget,
     waits: WaitGraph,
-    launchPatienceMs: number,
+    plainLaunches: Pick<EngineSettings, 'launchPatienceMs' | 'unchangedSettingsMs'>,
     onLaunched: (worker: Worker) => void,
   ) {
-    this.#launchPatienceMs = launchPatienceMs;
+    this.#launchPatienceMs = plainLaunches.launchPatienceMs;
     this.#logins = logins;
     this.#waits = waits;
-    this.#launcher = new WorkerLauncher(logins, budget, this.#registry, this, onLaunched);
+    this.#launcher = new WorkerLauncher(
+      logins,
+      budget,
+      this.#registry,
+      this,
+      plainLaunches.unchangedSettingsMs,
+      onLaunched,
+    );
   }
 
   /** Does what a function asks for. @returns its answer, as JSON @throws what the function raises */

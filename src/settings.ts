@@ -38,6 +38,8 @@ export interface EngineSettings {
   readonly requestLifetimeMs: number;
   /** How long a plain launch waits for the end of its worker, or for rows: that would be waited for anyway. */
   readonly launchPatienceMs: number;
+  /** After so long a plain launch looks at settings again: the server may have read its configuration meanwhile. */
+  readonly unchangedSettingsMs: number;
   /** The engines of other processes, with which this one shares limits and news. */
   readonly peers: Peers;
   /** How long a shutdown waits for workers that still run. */
@@ -57,6 +59,7 @@ export const defaultEngineSettings = {
   trustedOwners: [],
   requestLifetimeMs: 60_000,
   launchPatienceMs: 3,
+  unchangedSettingsMs: 1_000,
   peers: noPeers,
   shutdownTimeoutMs: 60_000,
 } as const satisfies Partial<EngineSettings>;

@@ -28,7 +28,7 @@ export class WorkerLauncher {
   readonly #owner: PoolOwner;
   readonly #onLaunched: (worker: Worker) => void;
   readonly #remembered = new RememberedSettings();
-  readonly #unchanged = new UnchangedSettings();
+  readonly #unchanged: UnchangedSettings;
 
   /** @param registry where workers are kept that were started */
   constructor(
@@ -36,8 +36,10 @@ export class WorkerLauncher {
     budget: SpoolBudget,
     registry: Registry,
     owner: PoolOwner,
+    unchangedSettingsMs: number,
     onLaunched: (worker: Worker) => void,
   ) {
+    this.#unchanged = new UnchangedSettings(unchangedSettingsMs);
     this.#logins = logins;
     this.#budget = budget;
     this.#registry = registry;

@@ -11,7 +11,7 @@ describe('UnchangedSettings', () => {
   });
   /** What is known after a plain launch at place 7. */
   const after = (isConfirmed: boolean) => {
-    const unchanged = new UnchangedSettings();
+    const unchanged = new UnchangedSettings(1_000);
     unchanged.note(launchAt(7), SETTINGS, true);
     if (isConfirmed) unchanged.confirm(launchAt(7));
     return unchanged;
@@ -43,7 +43,7 @@ describe('UnchangedSettings', () => {
   });
 
   it('are those of a statement of several messages, of which the last came while it ran', () => {
-    const unchanged = new UnchangedSettings();
+    const unchanged = new UnchangedSettings(1_000);
     const launch = (first: number, last: number): LaunchPlace => ({
       ...launchAt(first),
       plainPlace: () => ({ first, last }),
@@ -69,7 +69,7 @@ describe('UnchangedSettings', () => {
 
   it('are looked at again a second after they were told, however many launches have left them out', () => {
     let now = 0;
-    const unchanged = new UnchangedSettings(() => now);
+    const unchanged = new UnchangedSettings(1_000, () => now);
     unchanged.note(launchAt(0), SETTINGS, true);
     for (let place = 1; place <= 10; place++) {
       unchanged.confirm(launchAt(place - 1));
