@@ -14,6 +14,7 @@ import {
   type Handle,
 } from '../support/background.ts';
 import { eventually } from '../support/eventually.ts';
+import { Gate, WAIT_AT_GATE } from '../support/gate.ts';
 import { TestProxy, type TestClient } from '../support/proxy.ts';
 
 const WRONG_COLUMNS = {
@@ -349,16 +350,25 @@ describe('a result', () => {
   });
 
   describe('stays for another read', () => {
+    const afterGate = `${WAIT_AT_GATE}, 5`;
+    let gate: Gate;
+    beforeEach(async () => {
+      gate = new Gate(await proxy.database.direct());
+      await gate.close();
+    });
+    afterEach(() => gate.open());
+
     it('when the reader runs into its statement_timeout', async () => {
-      const pid = await launch(client, 'SELECT pg_sleep(1), 5');
+      const pid = await launch(client, afterGate);
       await client.query(`SET statement_timeout = '50ms'`);
       expect((await readError(client, pid, 's text, n int')).code).to.equal('57014');
       await client.query('RESET statement_timeout');
+      await gate.open();
       expect(await readResult(client, pid, 's text, n int')).to.deep.equal([['', 5]]);
     });
 
     it('when the reader is cancelled', async () => {
-      const pid = await launch(client, 'SELECT pg_sleep(1), 5');
+      const pid = await launch(client, afterGate);
       const reader = await client.value('SELECT pg_backend_pid()');
       const read = readError(client, pid, 's text, n int');
       const admin = await proxy.database.direct();
@@ -374,6 +384,7 @@ describe('a result', () => {
         code: '57014',
         message: 'canceling statement due to user request',
       });
+      await gate.open();
       expect(await readResult(client, pid, 's text, n int')).to.deep.equal([['', 5]]);
     });
 

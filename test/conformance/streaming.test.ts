@@ -435,8 +435,15 @@ describe('the rows of a worker', () => {
       const sql = `SELECT repeat('x', 500) FROM generate_series(1, 60000)`;
       reader.socket.pause();
       reader.socket.write(serialize.query(reading(sql)));
-      await untilServerWaits(sql);
+      await eventually(async () => {
+        const { rows } = await observer.query(
+          `SELECT FROM pg_locks WHERE pid = $1 AND locktype = 'advisory' AND NOT granted`,
+          [reader.pid],
+        );
+        expect(rows, 'the function sleeps on its lock').to.have.length(1);
+      });
       const before = server.bytesRead;
+      await untilServerWaits(sql);
       // After a second on the lock the server says so.
       await eventually(() => {
         expect(server.bytesRead).to.be.above(before);
@@ -454,7 +461,7 @@ describe('the rows of a worker', () => {
 
   it('come before a call of the worker itself, which fails when their reader has stopped for long', async () => {
     await client.query(`CREATE FUNCTION launches_at(n int) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
-      IF n % 100 = 0 THEN RETURN (SELECT x FROM pg_background_result(pg_background_launch('SELECT 1')) AS (x text)); END IF;
+      IF n % 1000 = 0 THEN RETURN (SELECT x FROM pg_background_result(pg_background_launch('SELECT 1')) AS (x text)); END IF;
       RETURN 'x'; END $$`);
     const sql = `SELECT repeat('x', 1000) || launches_at(n) FROM generate_series(1, 60000) AS n`;
     client.socket.pause();

@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import type pg from 'pg';
 import { serialize } from 'pg-protocol';
 import { eventually } from '../support/eventually.ts';
+import { Gate, WAIT_AT_GATE } from '../support/gate.ts';
 import { TestProxy, type TestClient } from '../support/proxy.ts';
 import { WireSession } from '../support/wire-session.ts';
 import { RawClient } from '../support/wire.ts';
@@ -283,13 +284,16 @@ describe('a session that waits for a worker that waits for the session', () => {
   });
 
   it('keeps the handle of a result whose reader was cancelled', async () => {
-    const [handle] = await client.rows(
-      `SELECT * FROM pg_background_launch_v2('SELECT pg_sleep(0.4); SELECT 1/0')`,
-    );
+    const gate = new Gate(await proxy.database.direct());
+    await gate.close();
+    const [handle] = await client.rows('SELECT * FROM pg_background_launch_v2($1)', [
+      `${WAIT_AT_GATE}; SELECT 1/0`,
+    ]);
     await client.query(`SET statement_timeout = '100ms'`);
     const read = 'SELECT * FROM pg_background_result_v2($1, $2) AS (s text, n int)';
     expect((await client.error(read, handle)).code).to.equal('57014');
     await client.query('RESET statement_timeout');
+    await gate.open();
     await client.query('SELECT pg_background_wait_v2($1, $2)', handle);
     expect((await client.error(read, handle)).code).to.equal('22012');
     expect((await client.error(read, handle)).code).to.equal('42704');
