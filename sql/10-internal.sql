@@ -155,7 +155,7 @@ COMMENT ON FUNCTION pgbackground.login_role() IS 'Gives the role that the sessio
 -- A packet is the text pgbg:<nonce>:<base64 of an 8-byte tag and the masked bytes>. It stands in the
 -- application_name of the proxy's control link or, where this role may read that, in a comment that is
 -- its query text, perhaps between others'. Only shared memory is read: it works in every isolation level.
-CREATE FUNCTION pgbackground.read_packet(nonce pg_catalog.text, seed pg_catalog.bytea, packet integer, own_role pg_catalog.oid, wide boolean, wake_key bigint)
+CREATE FUNCTION pgbackground.read_packet(nonce pg_catalog.text, seed pg_catalog.bytea, packet integer, own_role pg_catalog.oid, wide boolean, wake_key bigint, is_long boolean)
 RETURNS pg_catalog.bytea LANGUAGE plpgsql VOLATILE AS $function$
 #variable_conflict use_variable
 DECLARE
@@ -181,12 +181,14 @@ DECLARE
   patient    boolean := COALESCE(pg_catalog.current_setting('pgbg_proxy.is_busy', true) OPERATOR(pg_catalog.=) 'true', false);
 BEGIN
   LOOP
-    IF patient OR waited OPERATOR(pg_catalog.>) '1 ms'::interval THEN
+    IF patient OR is_long OR waited OPERATOR(pg_catalog.>) '1 ms'::interval THEN
       asleep := pg_catalog.clock_timestamp();
       -- Where the answer takes long, the proxy holds this lock until it shows it; it lives as long as it does.
-      IF wake_key IS NOT NULL AND waited OPERATOR(pg_catalog.>) '4 ms'::interval AND NOT pgbackground.sleep_on(wake_key) THEN
+      IF wake_key IS NOT NULL AND (is_long OR waited OPERATOR(pg_catalog.>) '4 ms'::interval) AND NOT pgbackground.sleep_on(wake_key) THEN
         RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('W ', nonce);
         wake_key := NULL;
+        -- So that one look is enough: it costs by the number of all backends.
+        nothing := pg_catalog.pg_sleep(0.02);
       END IF;
       IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) asleep OPERATOR(pg_catalog.>) '1 ms'::interval THEN
         began := pg_catalog.clock_timestamp();
@@ -255,8 +257,8 @@ BEGIN
     HINT = 'The server or this role may have no free connection (max_connections, CONNECTION LIMIT), or the proxy is gone.';
 END
 $function$;
-COMMENT ON FUNCTION pgbackground.read_packet(pg_catalog.text, pg_catalog.bytea, integer, pg_catalog.oid, boolean, bigint) IS
-  'Waits for one packet of a reply and gives it unmasked; fails with 53000 after 5 seconds.';
+COMMENT ON FUNCTION pgbackground.read_packet(pg_catalog.text, pg_catalog.bytea, integer, pg_catalog.oid, boolean, bigint, boolean) IS
+  'Waits for one packet of a reply, which may be known to take long, and gives it unmasked; fails with 53000 after 5 seconds.';
 
 -- Sleeps until the proxy lets go of an advisory lock, 30 s at most. The subtransaction is always
 -- rolled back, which gives back the lock and the caller's lock_timeout whatever happens.
@@ -294,6 +296,7 @@ DECLARE
   packet   integer := 0;
   reply    pg_catalog.json;
   problem  pg_catalog.json;
+  is_long  boolean := false;
 BEGIN
   IF pg_catalog.current_setting('pgbg_proxy.session', true) IS NULL THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -321,7 +324,8 @@ BEGIN
     pieces := ARRAY[]::pg_catalog.bytea[];
     LOOP
       packet := packet OPERATOR(pg_catalog.+) 1;
-      piece := pgbackground.read_packet(nonce, seed, packet, own_role, wide, wake_key);
+      piece := pgbackground.read_packet(nonce, seed, packet, own_role, wide, wake_key, is_long);
+      is_long := false;
       pieces := pg_catalog.array_append(pieces, pg_catalog.substr(piece, 2));
       EXIT WHEN pg_catalog.get_byte(piece, 0) OPERATOR(pg_catalog.=) 0;
       RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('A ', nonce, ' ', packet);
@@ -341,7 +345,8 @@ BEGIN
        COALESCE(pg_catalog.current_setting('pgbg_proxy.is_busy', true), 'false') THEN
       PERFORM pg_catalog.set_config('pgbg_proxy.is_busy', COALESCE(reply OPERATOR(pg_catalog.->>) 'busy', 'false'), false);
     END IF;
-    EXIT WHEN reply OPERATOR(pg_catalog.->) 'wait' IS NULL;
+    is_long := reply OPERATOR(pg_catalog.->) 'wait' IS NOT NULL;
+    EXIT WHEN NOT is_long;
   END LOOP;
   problem := reply OPERATOR(pg_catalog.->) 'error';
   IF problem IS NOT NULL THEN

@@ -51,7 +51,7 @@ export const internalFunctions = [
   'number_in(pg_catalog.text)',
   'place_of(pg_catalog.int4)',
   'login_role()',
-  'read_packet(pg_catalog.text, pg_catalog.bytea, pg_catalog.int4, pg_catalog.oid, pg_catalog.bool, pg_catalog.int8)',
+  'read_packet(pg_catalog.text, pg_catalog.bytea, pg_catalog.int4, pg_catalog.oid, pg_catalog.bool, pg_catalog.int8, pg_catalog.bool)',
   'sleep_on(pg_catalog.int8)',
   'call(pg_catalog.text, pg_catalog.json, pg_catalog.text)',
   'raise_notices(pg_catalog.json)',

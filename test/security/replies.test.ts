@@ -148,7 +148,7 @@ describe('a reply', () => {
       const own = await victim.value('SELECT pg_backend_pid()');
       const role = await victim.value(`SELECT 'reply_login'::regrole::oid`);
       const reading = victim.value(
-        `SELECT convert_from(substr(pgbackground.read_packet($1, $2, 2, $3, false, NULL), 2), 'UTF8')`,
+        `SELECT convert_from(substr(pgbackground.read_packet($1, $2, 2, $3, false, NULL, false), 2), 'UTF8')`,
         [nonce, seed, role],
       );
       let isOver = false;
