@@ -2,8 +2,13 @@
  * Attacks on the proxy by mere quantity: its memory, its log, or the turn of other sessions.
  */
 import { expect } from 'chai';
+import { serialize } from 'pg-protocol';
 import { inBackground } from '../support/background.ts';
+import { eventually } from '../support/eventually.ts';
+import { newHeader, payloadOf, signing } from '../support/forgery.ts';
 import { TestProxy, type TestClient } from '../support/proxy.ts';
+import { ProxySockets } from '../support/proxy-sockets.ts';
+import { RawClient } from '../support/wire.ts';
 
 const MB = 1024 * 1024;
 
@@ -77,5 +82,56 @@ describe('a flood', () => {
     expect(proxy.log.slice(before).length).to.be.at.most(1);
     expect(await guest.value('SELECT 1')).to.equal(1);
     expect(await inBackground(client, 'SELECT 1', 'n int')).to.deep.equal([[1]]);
+  });
+
+  // As long as a function waits for an answer the proxy hears it, though nobody reads what comes with it.
+  it('of notices behind a request that stays open waits for a client that does not read', async () => {
+    const sockets = new ProxySockets();
+    const raw = await RawClient.login(proxy.port, {
+      user: 'postgres',
+      database: proxy.database.name,
+    });
+    try {
+      const query = async (sql: string) => {
+        const row = (await raw.query(sql)).find(({ type }) => type === 'D');
+        return row?.body.subarray(6).toString() ?? '';
+      };
+      const [pid, cookie] = (
+        await query(
+          `SELECT pid || ' ' || cookie FROM pg_background_launch_v2('SELECT pg_sleep(600)')`,
+        )
+      ).split(' ');
+      const request = await query(
+        signing().replaceAll(
+          '$1',
+          `'${newHeader()} ${payloadOf('pg_background_wait_v2', { pid: Number(pid), cookie })}'`,
+        ),
+      );
+      const direct = await proxy.database.direct();
+      const toClient = sockets.peerOf(raw.socket);
+      raw.socket.pause();
+      raw.socket.write(
+        serialize.query(`DO $$ BEGIN RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = '${request}';
+          FOR i IN 1..600 LOOP RAISE NOTICE '%', repeat('n', 100000); END LOOP; END $$`),
+      );
+      await eventually(async () => {
+        const { rows } = await direct.query(
+          `SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'ClientWrite'`,
+          [raw.pid],
+        );
+        expect(rows, 'the server waits').to.have.length(1);
+      });
+      expect(toClient?.writableLength, 'kept for the client').to.be.within(4 * MB, 5 * MB);
+      raw.socket.resume();
+      const answer = await raw.until('Z');
+      expect(answer.map(({ type }) => type).join('')).to.equal(`${'N'.repeat(600)}CZ`);
+      await query(
+        'SELECT pg_background_cancel_v2(pid, cookie) FROM pg_background_list_v2() AS (pid int, cookie bigint)',
+      );
+      await raw.end();
+    } finally {
+      raw.socket.destroy();
+      sockets.close();
+    }
   });
 });
