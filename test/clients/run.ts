@@ -15,8 +15,7 @@ import { serverTool, toolVersion } from './requirements.ts';
  * the version that the proxy embeds, and PostgreSQL's own programs on the newest that they accept.
  */
 const named = namedVersions();
-const failures: string[] = [];
-await installClients();
+const failures = [...(await installClients())];
 for (const version of named.length > 0 ? named : [OWN_VERSION]) {
   failures.push(...(await runVersion(version, [clients])));
 }

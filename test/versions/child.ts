@@ -22,7 +22,7 @@ export async function run(
   environment: NodeJS.ProcessEnv = {},
 ): Promise<Ended> {
   const child = spawn(program, options, {
-    stdio: ['inherit', 'pipe', 'inherit'],
+    stdio: ['inherit', 'pipe', 'pipe'],
     env: {
       ...process.env,
       // It sees a pipe where its user may look at a terminal.
@@ -31,10 +31,15 @@ export async function run(
     },
   });
   let said = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    process.stdout.write(text);
-    said += text;
-  });
+  for (const [from, to] of [
+    [child.stdout, process.stdout],
+    [child.stderr, process.stderr],
+  ] as const) {
+    from.setEncoding('utf8').on('data', (text: string) => {
+      to.write(text);
+      said += text;
+    });
+  }
   const code = await new Promise<number | null>((resolve, reject) => {
     child.on('error', reject).on('close', resolve);
   });

@@ -20,8 +20,7 @@ import {
  */
 const named = namedVersions();
 const isWhole = named.length === 0;
-const failures: string[] = [];
-if (isWhole) await installClients();
+const failures = isWhole ? [...(await installClients())] : [];
 for (const version of isWhole ? VERSIONS : named) {
   const suites = [conformance, security, differential, ...(isWhole ? [clients] : [])];
   failures.push(...(await runVersion(version, suites)));
