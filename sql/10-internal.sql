@@ -188,7 +188,7 @@ BEGIN
         RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('W ', nonce);
         wake_key := NULL;
         -- So that one look is enough: it costs by the number of all backends.
-        nothing := pg_catalog.pg_sleep(0.02);
+        nothing := pg_catalog.pg_sleep(0.005);
       END IF;
       IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) asleep OPERATOR(pg_catalog.>) '1 ms'::interval THEN
         began := pg_catalog.clock_timestamp();
@@ -296,6 +296,7 @@ DECLARE
   packet   integer := 0;
   reply    pg_catalog.json;
   problem  pg_catalog.json;
+  key      bigint;
   is_long  boolean := false;
 BEGIN
   IF pg_catalog.current_setting('pgbg_proxy.session', true) IS NULL THEN
@@ -322,13 +323,16 @@ BEGIN
     COALESCE(pg_catalog.current_setting('pgbg_proxy.seal', true), '')::pg_catalog.bytea);
   LOOP
     pieces := ARRAY[]::pg_catalog.bytea[];
+    key := wake_key;
     LOOP
       packet := packet OPERATOR(pg_catalog.+) 1;
-      piece := pgbackground.read_packet(nonce, seed, packet, own_role, wide, wake_key, is_long);
-      is_long := false;
+      piece := pgbackground.read_packet(nonce, seed, packet, own_role, wide, key, is_long);
       pieces := pg_catalog.array_append(pieces, pg_catalog.substr(piece, 2));
       EXIT WHEN pg_catalog.get_byte(piece, 0) OPERATOR(pg_catalog.=) 0;
       RAISE INFO USING ERRCODE = 'PGBG0', MESSAGE = pg_catalog.concat('A ', nonce, ' ', packet);
+      -- The rest of an answer comes at once, and wakes nobody.
+      key := NULL;
+      is_long := false;
     END LOOP;
     -- Most replies are one piece.
     piece := pieces[1];
