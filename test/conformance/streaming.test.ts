@@ -433,6 +433,8 @@ describe('the rows of a worker', () => {
       );
       const server = sockets.withLocalPort(rows[0]?.port ?? 0);
       const sql = `SELECT repeat('x', 500) FROM generate_series(1, 60000)`;
+      // The next one asks but once.
+      for (let time = 0; time < 3; time++) await reader.query(reading('SELECT 1', 'n int'));
       reader.socket.pause();
       reader.socket.write(serialize.query(reading(sql)));
       await eventually(async () => {
