@@ -172,8 +172,10 @@ DECLARE
   salt       pg_catalog.bytea := seed OPERATOR(pg_catalog.||) pg_catalog.int4send(packet);
   rounds     integer := 0;
   began      timestamp with time zone := pg_catalog.clock_timestamp();
+  deadline   timestamp with time zone := began OPERATOR(pg_catalog.+) '5 s'::interval;
   waited     interval := '0';
   asleep     timestamp with time zone;
+  slept      interval;
   looks_wide boolean;
   -- What is assigned to it is an expression; PERFORM would make a query of it, which takes longer.
   nothing    pg_catalog.text;
@@ -190,9 +192,15 @@ BEGIN
         -- So that one look is enough: it costs by the number of all backends.
         nothing := pg_catalog.pg_sleep(0.005);
       END IF;
-      IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) asleep OPERATOR(pg_catalog.>) '1 ms'::interval THEN
+      slept := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) asleep;
+      -- Long sleep is no part of the five seconds, and who has slept looks without pauses again. Not to find the lock held
+      -- takes time as well, on a busy machine milliseconds: that counts, or waiting would have no end.
+      IF slept OPERATOR(pg_catalog.>) '1 s'::interval THEN
+        deadline := deadline OPERATOR(pg_catalog.+) slept;
+      END IF;
+      IF slept OPERATOR(pg_catalog.>) '100 ms'::interval THEN
         began := pg_catalog.clock_timestamp();
-      ELSE
+      ELSIF slept OPERATOR(pg_catalog.<=) '1 ms'::interval THEN
         nothing := pg_catalog.pg_sleep(LEAST(GREATEST(EXTRACT(epoch FROM waited) OPERATOR(pg_catalog./) 10, 0.001), 0.2)::double precision);
       END IF;
     END IF;
@@ -250,7 +258,7 @@ BEGIN
     END LOOP;
     rounds := rounds OPERATOR(pg_catalog.+) 1;
     waited := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) began;
-    EXIT WHEN waited OPERATOR(pg_catalog.>) '5 s'::interval;
+    EXIT WHEN began OPERATOR(pg_catalog.+) waited OPERATOR(pg_catalog.>) deadline;
   END LOOP;
   RAISE EXCEPTION USING ERRCODE = 'insufficient_resources', MESSAGE = 'could not register background process',
     DETAIL = 'The proxy did not answer within 5 seconds.',
